@@ -1,0 +1,35 @@
+# Everything is installed into .venv on first use and reused afterwards.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+# glibc hands memory back at every training step unless told otherwise; this nearly halves CPU training time.
+export MALLOC_MMAP_MAX_ = 0
+export MALLOC_TRIM_THRESHOLD_ = 17179869184
+export MALLOC_TOP_PAD_ = 536870912
+
+.PHONY: setup run test lab publish detector
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[encoder,test]'
+	touch $@
+
+run: setup  ## all notebooks on the embedded scenes
+	$(BIN)/python -m fusionlib run --profile quick
+	@echo "Look at data/runs/quick/: the executed notebooks, their figures and weights. 'make lab' opens the notebooks."
+
+test: setup  ## all tests, the notebooks among them
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m pytest --nbval
+
+lab: setup  ## JupyterLab on the notebooks
+	$(BIN)/python -m jupyter lab notebooks
+
+publish: setup  ## run the notebooks and commit-ready copies of their outputs
+	$(BIN)/python -m fusionlib run --profile quick --publish
+
+detector: setup  ## train the small detector of the quick profile again, about ten minutes
+	$(BIN)/python -m fusionlib train-detector

@@ -1,0 +1,81 @@
+"""Profiles: how much data and time a run takes. Plain values, overridden by a notebook's parameters cell."""
+
+from dataclasses import dataclass, fields, replace
+
+from fusionlib.errors import FusionError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All settings of a run. The defaults are the paper's (section 4.2) or, where it is silent, ours (marked)."""
+
+    name: str = "paper"
+    seed: int = 0
+    threads: int = 0  # CPU threads; 0: all cores. Sums differ in the fifth digit between thread counts.
+    amp: str = "no"  # "no", "bf16" or "fp16"
+    workers: int = 4  # processes that read images
+    # data; the numbers of pairs that real data sets give are in data/splits/rules.json
+    scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
+    scenes_test: int = 0
+    detect_on: str = "LLVIP"  # the data set with labels that Text-DFH trains on (paper 4.1)
+    validation: int = 100  # training pairs set aside to choose the best epoch (ours)
+    # stage 1
+    channels: tuple[int, int, int] = (4, 8, 8)  # ours
+    fusion_resize: int = 512  # longer side that training images are reduced to (ours)
+    fusion_crop: int = 256  # ours
+    fusion_batch: int = 16
+    fusion_epochs: int = 100
+    fusion_lr: float = 1e-3  # the exponent is lost in the paper
+    # feedback
+    backend: str = "rules"
+    # stage 2
+    detector: str = "yolov5n.pt"  # looked for in the data root, beside it, and in data/weights
+    detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
+    variant: str = "full"
+    fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
+    dfh_batch: int = 16
+    dfh_epochs: int = 200
+    dfh_lr: float = 1e-3
+
+
+PROFILES = {
+    "quick": Profile(
+        name="quick", threads=2, workers=0, scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
+        fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=12, fusion_lr=5e-3,
+        detector="scenes_yolov5.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
+    ),
+    "small": Profile(
+        name="small", workers=0, validation=6, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
+        dfh_batch=4, dfh_epochs=12, dfh_lr=5e-3,
+    ),
+    "paper": Profile(),
+}  # fmt: skip
+
+
+def profile(name: str = "quick", **overrides) -> Profile:
+    """The named profile with single settings replaced.
+
+    An override of 0, "" or None means "as the profile says", which is what a parameters cell holds by default; to set
+    zero itself, give a negative number.
+
+    Raises:
+        FusionError: unknown profile or setting, or a value of another type.
+    """
+    if name not in PROFILES:
+        raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {name!r}")
+    base = PROFILES[name]
+    known = {f.name: getattr(base, f.name) for f in fields(base)}
+    changed = {}
+    for key, value in overrides.items():
+        if key not in known or key == "name":
+            raise FusionError(f"no setting is called {key!r}; there are {', '.join(k for k in known if k != 'name')}")
+        if value in (0, "", None, ()):
+            continue
+        wanted = type(known[key])
+        try:
+            changed[key] = tuple(value) if wanted is tuple else wanted(value)
+        except (TypeError, ValueError):
+            raise FusionError(f"{key} must be of type {wanted.__name__}, but is {value!r}") from None
+        if wanted in (int, float) and changed[key] < 0:
+            changed[key] = wanted(0)
+    return replace(base, **changed)

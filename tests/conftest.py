@@ -1,0 +1,31 @@
+"""Fixtures that the whole test suite shares."""
+
+import os
+from pathlib import Path
+
+# One thread count for every test: floating point sums depend on it in the last digits.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import matplotlib
+import pytest
+import torch
+
+import fusionlib  # noqa: F401  quiets the libraries that would look things up on the network
+
+matplotlib.use("Agg")
+torch.set_num_threads(2)
+
+SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data beside the checkout (`../shared` or $FUSIONLIB_SHARED): real pairs, weights, golden values."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the development data is not here (../shared or $FUSIONLIB_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

@@ -1,0 +1,133 @@
+"""Stage 2: Text-DFH starts as the identity, learns, leaves what is frozen alone, and grows linearly with pixels."""
+
+import pytest
+import torch
+
+from fusionlib import models
+from fusionlib.errors import FusionError
+from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion
+
+TEXT = 24
+
+
+def sample(batch=2, size=(24, 32), words=7):
+    ir, y = torch.rand(2, batch, 1, *size)
+    mask = torch.ones(batch, words, dtype=torch.bool)
+    mask[0, words // 2 :] = False
+    return ir, y, torch.randn(batch, words, TEXT), mask
+
+
+def trained(variant="full"):
+    """A model whose Text-DFH does something: the last convolutions are not zero."""
+    model = TextGuidedFusion(FusionNetwork(), TEXT, variant).eval()
+    for part in model.harmonise.values():
+        torch.nn.init.normal_(part.layers[-1].weight, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_untrained_returns_the_stage_1_image_exactly(variant):
+    model = TextGuidedFusion(FusionNetwork(), TEXT, variant)
+    ir, y, text, mask = sample()
+    for training in (True, False):
+        model.train(training)
+        assert torch.equal(model(ir, y, text, mask), model.network(ir, y))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_text_matters_and_padding_does_not(variant):
+    model = trained(variant)
+    ir, y, text, mask = sample()
+    refined = model(ir, y, text, mask)
+    assert not torch.allclose(refined, model.network(ir, y), atol=1e-4)
+    assert not torch.allclose(refined, model(ir, y, text.flip(2), mask), atol=1e-6)
+    other = torch.where(mask[..., None], text, 100.0)
+    torch.testing.assert_close(model(ir, y, other, mask), refined)
+    alone = model(ir[:1], y[:1], text[:1, : text.shape[1] // 2], mask[:1, : text.shape[1] // 2])
+    torch.testing.assert_close(alone, refined[:1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_text_dfh_learns_and_nothing_frozen_moves(variant):
+    model = TextGuidedFusion(FusionNetwork(), TEXT, variant).train()
+    before = {k: v.clone() for k, v in model.network.state_dict().items()}
+    optimizer = torch.optim.Adam(model.harmonise.parameters(), 1e-2)
+    ir, y, text, mask = sample()
+    for step in range(3):
+        optimizer.zero_grad()
+        (model(ir, y, text, mask) - 0.5).abs().mean().backward()
+        grads = {n: p.grad for n, p in model.harmonise.named_parameters()}
+        assert step == 0 or all(g is not None and g.abs().sum() > 0 for n, g in grads.items() if "key.bias" not in n)
+        optimizer.step()
+    assert all(p.grad is None for p in model.network.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.network.state_dict().items())
+
+
+def test_attention_against_the_formula():
+    part = TextDFH(8, TEXT).eval()
+    features, text, mask = torch.randn(1, 8, 5, 6), torch.randn(1, 4, TEXT), torch.ones(1, 4, dtype=torch.bool)
+    pixels, words, branch = features.flatten(2).transpose(1, 2), part.embed(text), part.text_guided
+    q = branch.to_query(branch.norm_tokens(pixels))
+    k, v = (f(branch.norm_context(words)) for f in (branch.to_key, branch.to_value))
+    weights = (q @ k.transpose(1, 2) / 16**0.5).softmax(-1)
+    expected = pixels + branch.output.project(weights @ v)
+    expected = expected + branch.output.mlp(expected)
+    torch.testing.assert_close(branch(pixels, words, mask), expected)
+
+
+def test_word_attention_is_a_distribution_over_pixels():
+    part = TextDFH(8, TEXT)
+    maps = part.word_attention(torch.randn(2, 8, 6, 5), torch.randn(2, 3, TEXT))
+    assert maps.shape == (2, 3, 6, 5)
+    torch.testing.assert_close(maps.sum((2, 3)), torch.ones(2, 3))
+    with pytest.raises(FusionError, match="no image-guided branch"):
+        TextDFH(8, TEXT, "ca1").word_attention(torch.randn(1, 8, 6, 5), torch.randn(1, 3, TEXT))
+
+
+def test_wide_features_get_one_head_for_16_channels():
+    part = TextDFH(64, TEXT)
+    assert part.text_guided.heads == 4
+    out = part(torch.randn(1, 64, 8, 8), torch.randn(1, 3, TEXT), torch.ones(1, 3, dtype=torch.bool))
+    assert out.shape == (1, 64, 8, 8)
+
+
+def test_unknown_variant():
+    with pytest.raises(FusionError, match="full, no_dfh, ca1, ca2"):
+        TextDFH(8, TEXT, "ca3")
+
+
+def test_weights_survive_the_disk_and_know_their_place(tmp_path):
+    model = trained("ca2")
+    path = models.save(model, tmp_path / "dfh.safetensors")
+    ir, y, text, mask = sample()
+    loaded = models.load(path, model.network)
+    assert torch.equal(loaded(ir, y, text, mask), model(ir, y, text, mask))
+    with pytest.raises(FusionError, match="give the fusion network"):
+        models.load(path)
+    with pytest.raises(FusionError, match="does not fit"):
+        models.load(path, FusionNetwork((4, 8, 16)))
+
+
+def bytes_for_backward(side):
+    """Bytes of all distinct tensors that a forward pass at side x side keeps for the backward pass."""
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    part, text = TextDFH(8, 384), torch.randn(1, 64, 384)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # the result is held: freed memory that is given out again would be counted once
+        result = part(torch.randn(1, 8, side, side), text, torch.ones(1, 64, dtype=torch.bool))
+    assert result.requires_grad
+    return sum(kept.values())
+
+
+def test_memory_grows_linearly_with_pixels():
+    used = {side: bytes_for_backward(side) for side in (256, 512, 1024)}
+    print({f"{side}x{side}": f"{n / 2**20:.0f} MiB" for side, n in used.items()})
+    # attention between all pixels, HW x HW, would take sixteen times as much for four times the pixels
+    assert used[512] / used[256] == pytest.approx(4, rel=0.02)
+    assert used[1024] / used[512] == pytest.approx(4, rel=0.02)
