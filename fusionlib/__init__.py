@@ -23,8 +23,10 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 # ultralytics would set this to 1 for the whole process on import.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
-_LAZY = {"config", "data", "detection", "errors", "evaluation", "feedback", "metrics", "models", "plots", "runs",
-         "suite", "training"}
+_LAZY = {
+    "config", "data", "detection", "errors", "evaluation", "feedback", "inference", "metrics", "models", "plots",
+    "runs", "suite", "training",
+}  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -1,6 +1,6 @@
 """Profiles: how much data and time a run takes. Plain values, overridden by a notebook's parameters cell."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from fusionlib.errors import FusionError
 
@@ -29,7 +29,7 @@ class Profile:
     # feedback
     backend: str = "rules"
     # stage 2
-    detector: str = "yolov5n.pt"  # looked for in the data root, beside it, and in data/weights
+    detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
     detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
     variant: str = "full"
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
@@ -38,11 +38,16 @@ class Profile:
     dfh_lr: float = 1e-3
 
 
+    def part(self, *prefixes: str) -> dict:
+        """The settings whose names begin so: what a stage's results depend on."""
+        return {k: v for k, v in asdict(self).items() if k.startswith(prefixes)}
+
+
 PROFILES = {
     "quick": Profile(
         name="quick", threads=2, workers=0, scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
         fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=12, fusion_lr=5e-3,
-        detector="scenes_yolov5.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
+        detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
     ),
     "small": Profile(
         name="small", workers=0, validation=6, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
@@ -67,7 +72,7 @@ def profile(name: str = "quick", **overrides) -> Profile:
     known = {f.name: getattr(base, f.name) for f in fields(base)}
     changed = {}
     for key, value in overrides.items():
-        if key not in known or key == "name":
+        if key not in known:
             raise FusionError(f"no setting is called {key!r}; there are {', '.join(k for k in known if k != 'name')}")
         if value in (0, "", None, ()):
             continue

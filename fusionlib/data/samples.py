@@ -1,0 +1,193 @@
+"""Training samples: torch data sets over pairs, for stage 1 (crops) and stage 2 (whole images with boxes and text)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from fusionlib.data.augment import augment
+from fusionlib.data.pairs import Pair, image_size, load, split_luma
+from fusionlib.errors import FusionError
+
+PERSON = "person"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which pairs serve what; see `parts`."""
+
+    fusion_train: list[Pair]
+    fusion_validation: list[Pair]
+    dfh_train: list[Pair]
+    dfh_validation: list[Pair]
+    test: list[Pair]
+    labelled_test: list[Pair]
+
+
+def parts(split: dict[str, list[Pair]], detect_on: str, validation: int) -> Parts:
+    """Divide the pairs of a split between the stages.
+
+    Stage 1 learns from all training pairs, stage 2 from those with labels in the data set `detect_on`; of each, the last
+    `validation` ones in the order of the rule, a fifth at most, are set aside to choose the best epoch.
+
+    Raises:
+        FusionError: nothing to train on, or no labels where they are needed; says where there are labels.
+    """
+    train, test = split["train"], split["test"]
+    labelled = [p for p in train if p.boxes is not None and p.dataset == detect_on]
+    labelled_test = [p for p in test if p.boxes is not None and p.dataset == detect_on]
+    for part, pairs in {"training": labelled, "test": labelled_test}.items():
+        if len(pairs) < 2:
+            there = sorted({p.dataset for p in train + test if p.boxes is not None}) or ["none"]
+            raise FusionError(
+                f"detection needs at least 2 labelled {part} pairs of {detect_on}, found {len(pairs)}: add its labels or "
+                f"set detect_on to another data set (labels are there for {', '.join(there)})"
+            )
+    fusion = len(train) - max(1, min(validation, len(train) // 5))
+    dfh = len(labelled) - max(1, min(validation, len(labelled) // 5))
+    return Parts(train[:fusion], train[fusion:], labelled[:dfh], labelled[dfh:], test, labelled_test)
+
+
+class Samples(Dataset):
+    """What both stages share: decoded images stay in memory as bytes, augmentation depends on seed, epoch and index.
+
+    `epoch` is set by the training loop, so that a resumed run sees the images that an uninterrupted one sees.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], seed: int, train: bool, memory: int = 4 << 30):
+        self.pairs, self.seed, self.train, self.epoch = list(pairs), seed, train, 0
+        self.memory, self.cache = memory, {}
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def seed_of(self, index: int) -> int:
+        """The seed of this sample's augmentation in this epoch."""
+        return int(np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0])
+
+    def images(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Infrared [1,H,W] and visible [3,H,W] in 0..1 of a pair, read once as long as memory allows."""
+        if index not in self.cache:
+            both = torch.cat(read(self.pairs[index])).mul(255).round().byte()
+            if sum(t.numel() for t in self.cache.values()) + both.numel() > self.memory:
+                return both[:1] / 255, both[1:] / 255
+            self.cache[index] = both
+        both = self.cache[index] / 255
+        return both[:1], both[1:]
+
+
+class FusionSamples(Samples):
+    """Crops for stage 1: {"ir": [1,h,w], "y": [1,h,w]} in 0..1.
+
+    Args:
+        pairs: the pairs.
+        resize: longer side that larger images are reduced to, pixels.
+        crop: side of the square crop, pixels.
+        seed: of the augmentation (flip, quarter turn, crop: paper 4.1).
+        train: augment; otherwise the crop is the same in every epoch.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True):
+        super().__init__(pairs, seed, train)
+        self.resize, self.crop = resize, crop
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ir, visible = self.images(index, lambda pair: shrink(*load(pair), self.resize))
+        seed = self.seed_of(index) if self.train else index
+        ir, visible, _ = augment(
+            ir, visible, None, seed=seed, crop=self.crop, flip=self.train, rotate="quarter" if self.train else 0
+        )
+        return {"ir": ir, "y": split_luma(visible[None])[0][0]}
+
+
+class DetectionSamples(Samples):
+    """Whole images with the boxes of people and the text's features, for stage 2.
+
+    Args:
+        pairs: labelled pairs.
+        size: (H, W) of all samples; images keep their aspect ratio, the rest is filled at the right and the bottom.
+        text: features [L,D] of each pair's answer, in the order of pairs.
+        seed: of the augmentation (flip).
+        train: augment.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True
+    ):
+        super().__init__(pairs, seed, train)
+        self.size, self.text = size, text
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
+        boxes = people(self.pairs[index]) * self.scale(index)
+        if self.train:
+            ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
+        return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index]}
+
+    def scale(self, index: int) -> float:
+        """Factor from the pixels of the file to the pixels of the sample."""
+        return scale_into(image_size(self.pairs[index].ir), self.size)
+
+
+def people(pair: Pair) -> Tensor:
+    """Boxes of the people in a labelled pair, [N,4] xyxy in pixels of the file."""
+    return torch.from_numpy(pair.boxes[[c == PERSON for c in pair.classes]]).float().reshape(-1, 4)
+
+
+def people_heights(pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """Heights of all labelled people in pixels of the file, per data set."""
+    heights = {}
+    for pair in pairs:
+        if pair.boxes is not None:
+            boxes = people(pair)
+            heights.setdefault(pair.dataset, []).extend((boxes[:, 3] - boxes[:, 1]).tolist())
+    return heights
+
+
+def scale_into(from_size: tuple[int, int], to_size: tuple[int, int]) -> float:
+    """The factor by which an image of one (H, W) fits into another without changing its aspect ratio."""
+    return min(to_size[0] / from_size[0], to_size[1] / from_size[1])
+
+
+def fit_into(ir: Tensor, visible: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, float]:
+    """Resize a pair into (H, W), aspect ratio kept, the last row and column repeated to fill; and the factor used."""
+    scale = scale_into(ir.shape[1:], size)
+    both = resize(torch.cat([ir, visible]), scale)[None]
+    fill = (0, size[1] - both.shape[3], 0, size[0] - both.shape[2])
+    both = pad(both, fill, mode="replicate")[0]
+    return both[:1], both[1:], scale
+
+
+def shrink(ir: Tensor, visible: Tensor, longer: int) -> tuple[Tensor, Tensor]:
+    """Reduce a pair to a longer side of that many pixels; a smaller pair stays as it is."""
+    scale = longer / max(ir.shape[1:])
+    if scale >= 1:
+        return ir, visible
+    both = resize(torch.cat([ir, visible]), scale)
+    return both[:1], both[1:]
+
+
+def resize(image: Tensor, scale: float) -> Tensor:
+    """[C,H,W] by a factor, bilinear with antialiasing, kept in 0..1."""
+    if scale == 1:
+        return image
+    size = [max(1, round(n * scale)) for n in image.shape[1:]]
+    return interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
+    """A batch of DetectionSamples: images stacked, text padded to [B,L,D] with mask [B,L], boxes as a list."""
+    text = [s["text"].float() for s in samples]
+    lengths = torch.tensor([len(t) for t in text])
+    return {
+        "ir": torch.stack([s["ir"] for s in samples]),
+        "visible": torch.stack([s["visible"] for s in samples]),
+        "text": pad_sequence(text, batch_first=True),
+        "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
+        "boxes": [s["boxes"] for s in samples],
+    }

@@ -1,0 +1,116 @@
+"""Charts and maps: training curves, the attention of words, how tall people are."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from fusionlib.errors import FusionError
+from fusionlib.plots.common import COLOURS, array_of, pixels
+
+
+def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool = False) -> Figure:
+    """Training curves: one panel per column, over "epoch" or "step".
+
+    Args:
+        table: a csv file or a frame. A column called "validation " + name is drawn with its column, dashed.
+        columns: names of columns. Long curves are light, under their running mean over a twentieth of the length.
+        log: logarithmic axis of values.
+
+    Raises:
+        FusionError: a column that the table does not have.
+    """
+    frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
+    if missing := [name for name in columns if name not in frame]:
+        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    steps = next((name for name in ("epoch", "step") if name in frame), None)
+    x = frame[steps] if steps else frame.index
+    figure, panels = plt.subplots(1, len(columns), figsize=(0.4 + 3 * len(columns), 2.5), squeeze=False,
+                                  layout="constrained")
+    plt.close(figure)
+    for axes, name in zip(panels[0], columns):
+        drawn = [(name, "training", COLOURS[0], "-"), (f"validation {name}", "validation", COLOURS[1], "--")]
+        drawn = [line for line in drawn if line[0] in frame]
+        for column, label, colour, dashes in drawn:
+            window = len(frame) // 20
+            if window > 1:
+                axes.plot(x, frame[column], color=colour, alpha=0.3, linewidth=0.8)
+            smooth = frame[column].rolling(max(window, 1), min_periods=1, center=True).mean()
+            axes.plot(x, smooth, dashes, color=colour, label=label, marker="." if len(frame) < 20 else None)
+        axes.set(title=name, xlabel=steps or "step", yscale="log" if log else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if log:
+            _plain_log(axes.yaxis)
+        if len(drawn) > 1:
+            axes.legend()
+    return figure
+
+
+def attention(image, maps, words: Sequence[str]) -> Figure:
+    """Where each word looks: heat maps over the image, in one colour scale for all words.
+
+    Args:
+        image: an image, shown first and gray under the maps.
+        maps: attention weights [L, h, w] of any size; stretched smoothly to the image.
+        words: L names.
+
+    Raises:
+        FusionError: as many maps as words are needed.
+    """
+    image, maps = pixels(image), array_of(maps)
+    if maps.ndim != 3 or len(maps) != len(words) or not len(words):
+        raise FusionError(f"Attention needs one map [h, w] per word, but there are {len(words)} words and maps "
+                          f"{maps.shape}: choose the maps of these words.")
+    columns = min(4, len(words) + 1)
+    lines = math.ceil((len(words) + 1) / columns)
+    height, width = image.shape[:2]
+    figure, panels = plt.subplots(lines, columns, figsize=(0.8 + 2.6 * columns, lines * (2.6 * height / width + 0.3)),
+                                  squeeze=False, layout="constrained")
+    plt.close(figure)
+    gray = pixels(image @ np.array([0.299, 0.587, 0.114]) / 255)
+    for axes in panels.flat:
+        axes.axis("off")
+    panels.flat[0].imshow(image)
+    panels.flat[0].set_title("image")
+    for axes, word, weights in zip(panels.flat[1:], words, maps):
+        axes.imshow(gray)
+        heat = axes.imshow(weights, cmap="inferno", vmin=maps.min(), vmax=maps.max(), alpha=0.6,
+                           interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        axes.set_title(word)
+    bar = figure.colorbar(heat, ax=panels, label="attention weight", fraction=0.03, pad=0.01, aspect=15 * lines)
+    bar.solids.set_alpha(1)  # else the bar, on white, is paler than the maps
+    bar.formatter.set_powerlimits((-2, 3))
+    return figure
+
+
+def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
+    """How tall people are, in pixels: the share of each data set's people over a logarithmic axis of heights.
+
+    Args:
+        heights: {data set: heights in pixels}; a data set without people is named in the legend all the same.
+    """
+    named = {f"{name} (n = {len(values)})": list(values) for name, values in heights.items()}
+    frame = pd.DataFrame([(name, v) for name, values in named.items() for v in values], columns=["data set", "height"])
+    figure, axes = plt.subplots(figsize=(4.6, 2.6), layout="constrained")
+    plt.close(figure)
+    if len(frame):
+        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
+        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True, stat="percent",
+                     common_norm=False, element="step", alpha=0.25, ax=axes)
+        axes.get_legend().set_title(None)
+        _plain_log(axes.xaxis)
+    axes.set(xlabel="height of a person in pixels", ylabel="people in %")
+    return figure
+
+
+def _plain_log(axis):
+    """Write a logarithmic axis as 0.5, 1, 2, 5, 10 instead of powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,203 @@
+"""Where a run keeps what it makes, and how it knows that something is finished already.
+
+A run is a folder, data/runs/<profile> by default, with one folder per notebook: a stage. A stage has a fingerprint over
+all that its result depends on: settings, data, the stages before it and the code that computes it. A finished stage
+carries provenance.json; the same fingerprint again means that nothing is computed again. What another fingerprint
+left behind is moved aside under its own name, never deleted.
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+import fusionlib
+from fusionlib.config import PROFILES, Profile, profile
+from fusionlib.data.pairs import Pair, write_atomically
+from fusionlib.errors import FusionError
+
+PACKAGES = ("torch", "torchvision", "transformers", "ultralytics", "kornia", "numpy", "opencv-python")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its settings, its folder and the root of its data sets."""
+
+    profile: Profile
+    folder: Path
+    data_root: Path
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the quick profile as it is, on the embedded scenes: the run whose numbers are known."""
+        return self.profile == PROFILES["quick"] and self.data_root.is_relative_to(self.folder)
+
+    @property
+    def figures(self) -> Path:
+        """Folder for figures."""
+        return self.folder / "figures"
+
+    def stage(self, name: str, code: tuple[ModuleType, ...] = (), **inputs) -> "Stage":
+        """The folder of a notebook's results, for these inputs.
+
+        Args:
+            name: the notebook's name, such as "02_fusion_network".
+            code: modules or packages whose source the results depend on.
+            inputs: everything else that they depend on: plain values, and fingerprints of earlier stages.
+        """
+        inputs = {**inputs, "seed": self.profile.seed, "code": source_fingerprint(*code)}
+        stage = Stage(self, self.folder / name, fingerprint(inputs), inputs)
+        stage.claim()
+        return stage
+
+    def weights(self, name: str) -> Path:
+        """A weight file by path or name; names are looked for in the places that the error lists.
+
+        Raises:
+            FusionError: it is in none of them.
+        """
+        places = [Path("."), Path(fusionlib.__file__).parent / "weights", self.data_root, self.data_root / "weights",
+                  self.data_root.parent / "weights", fusionlib.ROOT / "data" / "weights"]  # fmt: skip
+        for place in places:
+            if (place / name).is_file():
+                return (place / name).resolve()
+        listed = ", ".join(str(p) for p in places[2:])
+        raise FusionError(f"the weights {name} are not there: put the file into one of {listed}, or give its path")
+
+    def finished(self, name: str) -> "Stage":
+        """The finished stage of an earlier notebook; FusionError says which notebook to run when it is not there."""
+        record = _read(self.folder / name / "provenance.json")
+        if record is None:
+            raise FusionError(
+                f"{self.folder / name} has no finished results: run notebook {name} with the same profile first "
+                f"(python -m fusionlib run --profile {self.profile.name} --only {name[:2]})"
+            )
+        return Stage(self, self.folder / name, record["fingerprint"], record["inputs"])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The results of one notebook: a folder, and the fingerprint of all that they depend on."""
+
+    run: Run
+    folder: Path
+    fingerprint: str
+    inputs: dict
+
+    @property
+    def provenance(self) -> dict | None:
+        """What `finish` recorded, or None while the stage is unfinished."""
+        record = _read(self.folder / "provenance.json")
+        return record if record and record["fingerprint"] == self.fingerprint else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all results are there; says so, so that a reader knows why a notebook was quick."""
+        if self.provenance is None:
+            return False
+        print(f"{self.folder.name}: finished on {self.provenance['date']} with the same fingerprint, loaded.")
+        return True
+
+    def finish(self, **facts) -> None:
+        """Record that the results are complete, with facts (plain values) worth keeping."""
+        record = {
+            "fingerprint": self.fingerprint,
+            "date": datetime.date.today().isoformat(),
+            "profile": asdict(self.run.profile),
+            "inputs": self.inputs,
+            "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__},
+            "facts": facts,
+        }
+        write_json(self.folder / "provenance.json", record)
+
+    def claim(self) -> None:
+        """Make the folder this fingerprint's: move another one's results aside, bring our own back."""
+        mark = self.folder / "fingerprint.json"
+        other = _read(mark)
+        if other and other["fingerprint"] != self.fingerprint:
+            os.replace(self.folder, self._aside(other["fingerprint"]))
+        if not self.folder.exists() and self._aside(self.fingerprint).exists():
+            os.replace(self._aside(self.fingerprint), self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(mark, {"fingerprint": self.fingerprint})
+
+    def _aside(self, mark: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}@{mark[:12]}")
+
+
+def begin(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:
+    """Start or continue a run: settings, folders, seed and threads. The first call of every notebook.
+
+    Args:
+        name: profile.
+        data_root: folder that holds the data sets' folders; empty: the embedded scenes (quick) or data/.
+        out: folder of the run; empty: data/runs/<profile>.
+        overrides: single settings, see `config.profile`.
+
+    Raises:
+        FusionError: unknown profile or setting, or a data root that is not there.
+    """
+    settings = profile(name, **overrides)
+    folder = Path(out) if out else fusionlib.ROOT / "data" / "runs" / name
+    if data_root:
+        root = Path(data_root).expanduser()
+        if not root.is_dir():
+            raise FusionError(f"the data root {root} is no folder: give the folder that holds LLVIP/, M3FD/ and so on")
+    elif settings.scenes_train:  # the embedded scenes; a folder for each sequence of them
+        root = folder / "scenes" / f"seed-{settings.seed}-{settings.scenes_train}-{settings.scenes_test}"
+    else:
+        root = fusionlib.ROOT / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    torch.manual_seed(settings.seed)
+    return Run(settings, folder.resolve(), root.resolve())
+
+
+def fingerprint(value) -> str:
+    """Hexadecimal digest of a plain value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def listing(pairs: Sequence[Pair], root: Path) -> str:
+    """Fingerprint of which pairs lie below a root, by path and size of the images and by labels; nothing is decoded."""
+    rows = [[str(p.ir.relative_to(root)), p.ir.stat().st_size, p.visible.stat().st_size,
+             None if p.boxes is None else p.boxes.tolist()] for p in pairs]  # fmt: skip
+    return fingerprint(rows)
+
+
+def source_fingerprint(*modules: ModuleType) -> str:
+    """Digest of the source of modules and whole packages."""
+    files = set()
+    for module in modules:
+        path = Path(inspect.getfile(module))
+        files |= set(path.parent.rglob("*.py")) if path.name == "__init__.py" else {path}
+    return fingerprint([[p.name, file_fingerprint(p)] for p in sorted(files)])
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON so that the file appears whole or not at all."""
+    write_atomically(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

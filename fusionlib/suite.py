@@ -1,0 +1,188 @@
+"""The notebooks as a batch: `python -m fusionlib run`, through papermill."""
+
+import ast
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import psutil
+
+import fusionlib
+from fusionlib.config import PROFILES
+from fusionlib.errors import FusionError
+from fusionlib.runs import write_json
+
+NOTEBOOKS = fusionlib.ROOT / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TIME_LIMIT = {"quick": 900, "small": 5400, "paper": 14 * 86400}  # seconds for one cell
+# glibc gives memory back to the system at every training step unless told otherwise, which nearly doubles CPU time.
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_TOP_PAD_": str(512 << 20)}
+
+
+def run(
+    profile: str = "quick",
+    data_root: str = "",
+    only: Sequence[str] = (),
+    settings: dict | None = None,
+    out: str = "",
+) -> pd.DataFrame:
+    """Execute the notebooks in order; the executed copies lie in the run's folder.
+
+    A notebook loads results of its own that are finished with the same fingerprint, so a second run is quick.
+
+    Args:
+        profile: quick, small or paper.
+        data_root: folder with the data sets; empty: the embedded scenes or data/.
+        only: numbers of the notebooks to run, such as ("02", "04"); empty: all.
+        settings: values for the notebooks' parameters cells.
+        out: folder of the run; empty: data/runs/<profile>.
+
+    Returns:
+        One row per notebook: state ("done", "failed" or "not run"), seconds, peak memory in MiB, and the message of the
+        cell that failed. After a failure the notebooks behind it do not run.
+
+    Raises:
+        FusionError: unknown profile, notebook or setting.
+    """
+    if profile not in PROFILES:
+        raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
+    notebooks = select(only)
+    given = dict(settings or {})
+    given |= {k: v for k, v in {"data_root": absolute(data_root), "out": absolute(out)}.items() if v}
+    given |= {} if profile == "quick" else {"profile": profile}
+    check_settings(given, notebooks)
+    folder = run_folder(profile, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for notebook in notebooks:
+        if any(r["state"] == "failed" for r in rows):
+            rows.append({"notebook": notebook.stem, "state": "not run"})
+            continue
+        print(f"{notebook.stem} ...", flush=True)
+        rows.append(execute(notebook, folder / notebook.name, given, TIME_LIMIT[profile]))
+        print(f"  {rows[-1]['state']} in {rows[-1]['seconds']:.0f} s, {rows[-1]['peak MiB']:.0f} MiB", flush=True)
+        write_json(folder / "summary.json", rows)
+    return pd.DataFrame(rows, columns=["notebook", "state", "seconds", "peak MiB", "message"])
+
+
+def execute(notebook: Path, copy: Path, settings: dict, time_limit: int) -> dict:
+    """Execute one notebook with the settings that its parameters cell knows; the copy is kept whatever happens."""
+    own = parameters(notebook)
+    os.environ.update(MALLOC)
+    began, message = time.perf_counter(), ""
+    with PeakMemory() as memory:
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(copy), {k: v for k, v in settings.items() if k in own}, cwd=str(NOTEBOOKS),
+                execution_timeout=time_limit, progress_bar=False, kernel_name="python3",
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+        except Exception as error:  # a dead kernel or a time-out must not take the summary with it
+            message = f"{type(error).__name__}: {error}"
+    return {
+        "notebook": notebook.stem, "state": "failed" if message else "done",
+        "seconds": round(time.perf_counter() - began, 1), "peak MiB": round(memory.peak / 2**20), "message": message,
+    }  # fmt: skip
+
+
+class PeakMemory(threading.Thread):
+    """Largest resident memory of this process's children, sampled four times a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self._stop_now = 0, threading.Event()
+
+    def run(self):
+        """Sample until told to stop."""
+        while not self._stop_now.wait(0.25):
+            total = 0
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    total += child.memory_info().rss
+                except psutil.Error:  # it ended meanwhile
+                    continue
+            self.peak = max(self.peak, total)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop_now.set()
+        self.join()
+
+
+def select(only: Sequence[str]) -> list[Path]:
+    """The notebooks with these numbers, in order; all of them when none is named."""
+    there = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not there:
+        raise FusionError(f"no notebooks in {NOTEBOOKS}: run from a checkout of the suite")
+    unknown = [n for n in only if n not in {p.name[:2] for p in there}]
+    if unknown:
+        known = ", ".join(p.stem for p in there)
+        raise FusionError(f"no notebook has the number {', '.join(unknown)}; there are {known}")
+    return [p for p in there if not only or p.name[:2] in only]
+
+
+def parameters(notebook: Path) -> dict:
+    """Names and defaults in the parameters cell of a notebook."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    source = next((c.source for c in cells if "parameters" in c.metadata.get("tags", [])), "")
+    nodes = [n for n in ast.parse(source).body if isinstance(n, ast.Assign)]
+    return {n.targets[0].id: ast.literal_eval(n.value) for n in nodes}
+
+
+def check_settings(settings: dict, notebooks: Sequence[Path]) -> None:
+    """Refuse a setting that no notebook knows: a typo would otherwise be ignored for hours."""
+    known = {name for notebook in notebooks for name in parameters(notebook)}
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+
+def parse_settings(pairs: Sequence[str]) -> dict:
+    """`key=value` strings as plain values: numbers, booleans and strings."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise FusionError(f"--set takes key=value, but was given {pair!r}")
+        try:
+            settings[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[key] = value
+    return settings
+
+
+def run_folder(profile: str, out: str = "") -> Path:
+    """Where a run keeps its results."""
+    return Path(absolute(out)) if out else fusionlib.ROOT / "data" / "runs" / profile
+
+
+def absolute(folder: str) -> str:
+    """A folder as seen from here, since notebooks run in their own."""
+    return str(Path(folder).expanduser().resolve()) if folder else ""
+
+
+def publish(run_folder: Path) -> None:
+    """Copy executed notebooks of a quick run back to notebooks/, outputs kept, volatile metadata and bars left out."""
+    for path in sorted(Path(run_folder).glob("[0-9][0-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata = {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+        for index, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{index:02d}"
+            cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+            if cell.cell_type == "code":
+                cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+        nbformat.write(notebook, NOTEBOOKS / path.name)
+        print(f"notebooks/{path.name}", file=sys.stderr)

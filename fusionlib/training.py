@@ -1,0 +1,211 @@
+"""The training loops of stage 1 (paper 3.2) and stage 2 (paper 3.3), on accelerate."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from fusionlib import models
+from fusionlib.config import Profile
+from fusionlib.data.pairs import Pair, merge_luma, split_luma
+from fusionlib.data.samples import PERSON, DetectionSamples, FusionSamples, collate
+from fusionlib.detection import YOLOv5, YOLOv5Loss, freeze, to_targets
+from fusionlib.errors import FusionError
+from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
+from fusionlib.runs import write_json
+
+Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
+
+
+def train_fusion_network(
+    train: Sequence[Pair], validation: Sequence[Pair], folder: Path, settings: Profile
+) -> FusionNetwork:
+    """Stage 1: train the fusion network under L_f; resumes what was interrupted in the same folder.
+
+    Args:
+        train: pairs to learn from.
+        validation: pairs that choose the best epoch.
+        folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
+        settings: the profile.
+
+    Returns:
+        The network after the last epoch, in evaluation mode.
+    """
+    if not train or not validation:
+        counts = f"{len(train)} and {len(validation)}"
+        raise FusionError(f"stage 1 needs pairs to train and to validate on, but got {counts}")
+    set_seed(settings.seed)
+    network, loss = FusionNetwork(settings.channels), FusionLoss()
+
+    def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+
+    size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
+    fit(
+        network, losses, FusionSamples(train, **size), FusionSamples(validation, **size, train=False), folder, settings,
+        epochs=settings.fusion_epochs, batch=settings.fusion_batch, learning_rate=settings.fusion_lr,
+    )  # fmt: skip
+    return models.load(folder / "last.safetensors")
+
+
+def train_text_dfh(
+    network: FusionNetwork,
+    detector: YOLOv5,
+    train: tuple[Sequence[Pair], Sequence[Tensor]],
+    validation: tuple[Sequence[Pair], Sequence[Tensor]],
+    folder: Path,
+    settings: Profile,
+) -> TextGuidedFusion:
+    """Stage 2: train Text-DFH in front of a frozen decoder and a frozen detector.
+
+    The loss is that of YOLOv5 on the refined image in colour, plus fidelity * L_f of its luma; both are summed over
+    the batch, so that their balance does not depend on the batch size.
+
+    Args:
+        network: the fusion network of stage 1; it is frozen.
+        detector: a pretrained detector with a class "person"; it is frozen.
+        train: labelled pairs, and the features [L,D] of each pair's answer.
+        validation: the same, to choose the best epoch.
+        folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
+        settings: the profile.
+
+    Returns:
+        The network with Text-DFH after the last epoch, in evaluation mode.
+    """
+    unlabelled = [p.name for p in train[0] if p.boxes is None]
+    if not train[0] or not validation[0] or unlabelled:
+        raise FusionError(f"stage 2 needs labelled pairs to train and to validate on; without labels: {unlabelled[:3]}")
+    set_seed(settings.seed)
+    model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
+    detection_losses = DetectionLosses(detector, settings.fidelity)
+    seed = {"size": settings.detect_size, "seed": settings.seed}
+    fit(
+        model, detection_losses, DetectionSamples(train[0], text=train[1], **seed),
+        DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
+        epochs=settings.dfh_epochs, batch=settings.dfh_batch, learning_rate=settings.dfh_lr,
+    )  # fmt: skip
+    return models.load(folder / "last.safetensors", network)
+
+
+class DetectionLosses:
+    """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
+
+    def __init__(self, detector: YOLOv5, fidelity: float):
+        self.detector = freeze(detector)
+        self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
+        self.fusion_loss, self.fidelity = FusionLoss(), fidelity
+        self.person = [n.lower() for n in detector.names].index(PERSON)
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch as `collate` makes it -> (total, parts)."""
+        ir, (y, cbcr) = batch["ir"], split_luma(batch["visible"])
+        self.detector.to(ir.device)
+        refined = model(ir, y, batch["text"], batch["mask"]).float()
+        classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
+        targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
+        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
+        fidelity, _ = self.fusion_loss(refined, ir, y)
+        total = detection + self.fidelity * len(ir) * fidelity
+        return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
+
+
+def fit(
+    model: nn.Module,
+    losses: Losses,
+    train: FusionSamples | DetectionSamples,
+    validation: FusionSamples | DetectionSamples,
+    folder: Path,
+    settings: Profile,
+    *,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+) -> None:
+    """Train with Adam (paper 4.2), validate after each epoch, keep best and last weights, resume where it stopped."""
+    AcceleratorState._reset_state()  # otherwise another precision in the same notebook would be refused
+    accelerator = Accelerator(
+        mixed_precision=settings.amp, log_with="tensorboard", project_dir=folder,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
+    )  # fmt: skip
+    options = {"batch_size": batch, "num_workers": settings.workers,
+               "collate_fn": collate if isinstance(train, DetectionSamples) else None}  # fmt: skip
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+    model, optimizer, loader, check = accelerator.prepare(
+        model, optimizer, DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
+    )
+    accelerator.init_trackers("tensorboard")
+    start, rows = resume(accelerator, folder)
+    progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,
+                    disable=not accelerator.is_main_process)  # fmt: skip
+    for epoch in progress:
+        began, train.epoch = time.perf_counter(), epoch
+        loader.set_epoch(epoch)
+        row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, loader, optimizer)}
+        row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
+        row["seconds"] = time.perf_counter() - began
+        rows.append(row)
+        accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+        progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
+        if accelerator.is_main_process:
+            models.save(accelerator.unwrap_model(model), folder / "last.safetensors")
+            if row["validation total"] <= min(r["validation total"] for r in rows):
+                models.save(accelerator.unwrap_model(model), folder / "best.safetensors")
+            pd.DataFrame(rows).to_csv(folder / "curves.csv", index=False, float_format="%.6g")
+        checkpoint(accelerator, folder, rows)
+    accelerator.end_training()
+
+
+def run_epoch(
+    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: DataLoader, optimizer=None
+) -> dict[str, float]:
+    """One pass over the data, with an optimiser a training one; mean of the losses per image."""
+    model.train(optimizer is not None)
+    sums, images = {}, 0
+    for batch in loader:
+        with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
+            total, parts = losses(model, batch)
+        if not torch.isfinite(total):
+            raise FusionError(f"the loss became {total.item()}: lower the learning rate, or set amp to no")
+        if optimizer is not None:
+            accelerator.backward(total)
+            optimizer.step()
+            optimizer.zero_grad()
+        count = len(batch["ir"])
+        images += count
+        for name, value in {"total": total.detach(), **parts}.items():
+            sums[name] = sums.get(name, 0) + value * count
+    values = accelerator.reduce(torch.stack([*sums.values(), torch.as_tensor(float(images)).to(total)]), "sum")
+    return {name: (value / values[-1]).item() for name, value in zip(sums, values[:-1])}
+
+
+def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None:
+    """Save the full state of training; a kill at any moment leaves the previous state usable."""
+    state = folder / "checkpoint" / f"epoch-{len(rows):04d}"
+    accelerator.save_state(str(state))
+    if accelerator.is_main_process:
+        write_json(folder / "checkpoint.json", {"state": state.name, "rows": rows})
+        for other in state.parent.iterdir():
+            if other != state:
+                shutil.rmtree(other)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator: Accelerator, folder: Path) -> tuple[int, list[dict]]:
+    """Continue from the last complete state in the folder: (first epoch to do, rows of the curves so far)."""
+    record = folder / "checkpoint.json"
+    if not record.is_file():
+        return 0, []
+    done = json.loads(record.read_text())
+    accelerator.load_state(str(folder / "checkpoint" / done["state"]))
+    accelerator.print(f"resumed after epoch {len(done['rows'])}")
+    return len(done["rows"]), done["rows"]

@@ -1,0 +1,109 @@
+"""`evaluate`: what it accepts, how it treats colour, batches and types, what it refuses."""
+
+import pytest
+import torch
+
+from fusionlib.errors import FusionError
+from fusionlib.metrics import METRICS, PAPER, evaluate
+
+
+@pytest.fixture
+def images():
+    """Fused and visible [2, 3, 24, 30], infrared [2, 1, 24, 30], uint8."""
+    return [torch.randint(0, 256, (2, channels, 24, 30), dtype=torch.uint8) for channels in (3, 1, 3)]
+
+
+def assert_same(ours, expected, **tolerance):
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], expected[name], msg=lambda text: f"{name}: {text}", **tolerance)  # noqa: B023
+
+
+def test_the_paper_has_five_metrics_and_only_q_cv_falls():
+    assert PAPER == ("Q_AB/F", "Q_CV", "SSIM", "AG", "SCD")
+    assert [name for name in PAPER if not METRICS[name].higher_is_better] == ["Q_CV"]
+    assert {metric.convention for metric in METRICS.values()} == {"vifb"}
+
+
+def test_values_lie_in_the_stated_ranges(images):
+    for name, values in evaluate(*images, names=METRICS).items():
+        low, high = METRICS[name].range
+        assert values.shape == (2,) and (values >= low).all() and (values <= high).all()
+
+
+def test_a_mean_of_the_sources_beats_noise_in_the_stated_direction(triple):
+    _, ir, visible = (torch.from_numpy(image)[None, None] for image in triple)
+    mean = ((ir.float() + visible.float()) / 2).round().to(torch.uint8)
+    names = ("Q_AB/F", "Q_CV", "SSIM", "SCD")  # not AG, which noise raises
+    noise = evaluate(torch.randint(0, 256, ir.shape, dtype=torch.uint8), ir, visible, names)
+    for name, value in evaluate(mean, ir, visible, names).items():
+        assert (value > noise[name]) == METRICS[name].higher_is_better, name
+
+
+def test_a_batch_is_its_images_one_by_one(images):
+    one_by_one = [evaluate(*(image[i:i + 1] for image in images)) for i in range(2)]
+    assert_same(evaluate(*images), {name: torch.cat([one[name] for one in one_by_one]) for name in PAPER})
+
+
+def test_colour_is_the_mean_over_channels_with_infrared_replicated(images):
+    fused, ir, visible = images
+    channels = [evaluate(fused[:, [c]], ir, visible[:, [c]]) for c in range(3)]
+    expected = {name: sum(values[name] for values in channels) / 3 for name in PAPER}
+    assert_same(evaluate(fused, ir, visible), expected)
+    assert_same(evaluate(fused, ir.expand(-1, 3, -1, -1), visible), expected)
+
+
+def test_a_gray_fused_image_is_compared_with_each_channel(images):
+    fused, ir, visible = images[0][:, :1], images[1], images[2]
+    assert_same(evaluate(fused, ir, visible), evaluate(fused.expand(-1, 3, -1, -1), ir, visible))
+
+
+def test_float_images_are_read_as_8_bit_files(images):
+    shift = 0.4 / 255  # less than half a gray value
+    floats = [(image / 255 + shift * (2 * torch.rand(image.shape) - 1)).clamp(0, 1) for image in images]
+    assert_same(evaluate(*floats), evaluate(*images), rtol=0, atol=0)
+    assert_same(evaluate(images[0], floats[1].double(), floats[2]), evaluate(*images), rtol=0, atol=0)
+
+
+def test_only_the_named_metrics_are_computed(images):
+    small = [image[..., :9, :9] for image in images]  # too small for SSIM, which is not asked for
+    assert list(evaluate(*small, names=("SCD", "AG"))) == ["SCD", "AG"]
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="no GPU here")
+def test_a_gpu_gives_the_same(images):
+    device = torch.accelerator.current_accelerator()
+    ours = evaluate(*(image.to(device) for image in images))
+    assert all(value.device.type == device.type for value in ours.values())
+    assert_same({name: value.cpu() for name, value in ours.items()}, evaluate(*images), rtol=1e-4, atol=1e-5)
+
+
+def test_black_and_flat_images_give_nan_only_where_the_definition_is_0_by_0():
+    black = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+    undefined = {name for name, value in evaluate(black, black, black).items() if value.isnan()}
+    assert undefined == {"Q_AB/F", "Q_CV", "SCD"}
+    flat = black + 80
+    undefined = {name for name, value in evaluate(flat, flat, flat).items() if value.isnan()}
+    assert undefined == {"Q_CV", "SCD"}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda f, i, v: dict(convention="tang"), "Unknown metric convention 'tang': choose one of vifb"),
+    (lambda f, i, v: dict(names=("VIF",)), "Unknown metric 'VIF': choose from Q_AB/F, Q_CV"),
+    (lambda f, i, v: dict(fused=f[0]), "fused images must be a tensor .* but are 3x24x30"),
+    (lambda f, i, v: dict(fused=f.numpy()), "fused images must be a tensor .* but are ndarray"),
+    (lambda f, i, v: dict(ir=v[:, :2]), "infrared images must be .* but are 2x2x24x30"),
+    (lambda f, i, v: dict(visible=v[:0]), "visible images must be .* but are 0x3x24x30"),
+    (lambda f, i, v: dict(ir=i[..., :20]), "infrared images are 2x1x24x20 and the fused ones 2x3x24x30"),
+    (lambda f, i, v: dict(visible=v[:1]), "visible images are 1x3x24x30 and the fused ones 2x3x24x30"),
+    (lambda f, i, v: dict(fused=f.float()), "fused images are float, so their values must lie in 0..1"),
+    (lambda f, i, v: dict(visible=v / 255 - 0.5), "visible images are float, so their values must lie in 0..1"),
+    (lambda f, i, v: dict(ir=i / 255 * torch.nan), "infrared images contain NaN"),
+    (lambda f, i, v: dict(ir=i.int()), "infrared images must be uint8, or float 0..1, but are torch.int32"),
+    (lambda f, i, v: dict(fused=f[..., :10], ir=i[..., :10], visible=v[..., :10]),
+     "SSIM needs images of at least 11 pixels a side, but these are 2x3x24x10"),
+])
+def test_bad_input_is_told_in_one_sentence(images, change, message):
+    arguments = dict(zip(("fused", "ir", "visible"), images))
+    with pytest.raises(FusionError, match=message):
+        evaluate(**(arguments | change(*images)))

@@ -1,0 +1,185 @@
+"""Figures: pixels and gray values as they are, boxes where they belong, the same file from run to run."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from fusionlib import plots
+from fusionlib.errors import FusionError
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with plt.rc_context():
+        plots.style()
+        yield
+
+
+def render(figure):
+    """The saved picture as an array [H, W, 3], uint8."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=plots.DPI)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def cells(figure):
+    """The pixels of each image on a sheet, in order."""
+    picture = render(figure)
+    height, width = picture.shape[:2]
+    for axes in figure.axes:
+        x0, y0, x1, y1 = axes.get_position().extents * [width, height, width, height]
+        yield picture[round(height - y1):round(height - y0), round(x0):round(x1)]
+
+
+def test_a_sheet_shows_every_pixel_with_its_value():
+    gray = torch.randint(60, 120, (1, 150, 220), dtype=torch.uint8)  # a low contrast that a stretch would change
+    colour = torch.randint(0, 256, (3, 150, 220), dtype=torch.uint8)
+    sheet = plots.contact_sheet([{"float": gray / 255, "colour": colour, "array": gray[0].numpy()}])
+    for shown, image in zip(cells(sheet), (gray.expand(3, -1, -1), colour, gray.expand(3, -1, -1))):
+        np.testing.assert_array_equal(shown, image.permute(1, 2, 0))
+
+
+def test_small_images_are_enlarged_by_whole_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+    (shown,) = cells(plots.contact_sheet([{"": image}]))
+    np.testing.assert_array_equal(shown[..., 0], image.repeat(3, 0).repeat(3, 1))
+
+
+def test_sixteen_bits_are_divided_by_their_range():
+    (shown,) = cells(plots.contact_sheet([{"": np.full((200, 200), 32768, np.uint16)}]))
+    assert (shown == 128).all()
+
+
+def test_rows_of_different_shape_and_missing_cells():
+    wide, square = np.zeros((100, 200)), np.zeros((200, 200, 3))
+    figure = plots.contact_sheet([{"a": wide, "b": wide}, {"b": square}], labels=["first", "second"])
+    assert [shown.shape for shown in cells(figure)] == [(100, 200, 3)] * 2 + [(200, 200, 3)]
+    assert {text.get_text() for text in figure.texts} == {"a", "b", "first", "second"}
+    x = [axes.get_position().x0 for axes in figure.axes]
+    assert x[1] == x[2] > x[0]
+
+
+def test_boxes_surround_their_pixels_in_their_colours():
+    figure = plots.detections(np.zeros((200, 300)), torch.tensor([[50.0, 40, 90, 120]]),
+                              torch.tensor([[200.0, 60, 240, 140, 0.9, 0], [10, 150, 20, 180, 0.1, 0]]))
+    (shown,) = cells(figure)
+    for colour, inside in ((plots.TRUTH, (50, 40, 90, 120)), (plots.PREDICTION, (200, 60, 240, 140))):
+        y, x = np.nonzero((np.abs(shown - 255 * np.array(to_rgb(colour))) < 2).all(2))
+        assert (x.min(), x.max(), y.max()) == pytest.approx((inside[0], inside[2], inside[3]), abs=4)
+    assert shown[145:185, 5:25].max() == 0  # the second prediction's score is too low
+    assert [text.get_text() for text in figure.axes[0].texts] == [".90"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["truth", "prediction (score ≥ 0.25)"]
+
+
+def test_no_labels_and_no_predictions_are_not_the_same_as_none_found():
+    image, predictions = np.zeros((50, 60)), torch.zeros(0, 6)
+    assert [len(plots.detections(image, truth, predictions).legends[0].get_texts())
+            for truth in (None, np.zeros((0, 4)))] == [1, 2]
+    assert not plots.contact_sheet([{"": image}], boxes=[None], predictions=[None]).legends
+
+
+@pytest.mark.parametrize(("region", "corner"), [((10, 10, 60, 50), 1), ((220, 10, 270, 50), 0)])
+def test_the_enlarged_region_is_that_region_in_the_farther_corner(region, corner):
+    image = np.zeros((200, 300))
+    image[region[1]:region[3], region[0]:region[2]] = 0.2
+    figure = plots.contact_sheet([{"": image}], zoom=[region])
+    np.testing.assert_array_equal(figure.axes[0].child_axes[0].images[0].get_array(), np.full((40, 50, 3), 51))
+    (shown,) = cells(figure)
+    assert (shown[190, [10, 290][corner]] == 51).all() and (shown[190, [290, 10][corner]] == 0).all()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(rows=[]), "at least one row"),
+    (dict(rows=[{"a": np.zeros((2, 5, 5))}]), "must be a tensor .* but this is a ndarray of shape \\(2, 5, 5\\)"),
+    (dict(rows=[{"a": torch.zeros(1, 3, 5, 5)}]), "must be a tensor .* but this is a Tensor of shape \\(1, 3, 5, 5\\)"),
+    (dict(rows=[{"a": np.zeros((5, 5))}], labels=["x", "y"]), "1 rows of images but 2 labels"),
+    (dict(rows=[{"a": np.zeros((5, 5))}], zoom=[(7, 7, 9, 9)]), "lies outside the image of 5x5"),
+])
+def test_bad_sheets_are_refused(arguments, message):
+    with pytest.raises(FusionError, match=message):
+        plots.contact_sheet(**arguments)
+
+
+def test_curves_draw_the_values_and_their_running_mean(tmp_path):
+    frame = pd.DataFrame({"step": np.arange(100), "total": np.tile([1.0, 3.0], 50)})
+    frame.to_csv(tmp_path / "curves.csv", index=False)
+    (axes,) = plots.curves(tmp_path / "curves.csv", ["total"], log=True).axes
+    raw, smooth = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_array_equal(raw, frame["total"])
+    assert np.abs(smooth[3:-3] - 2).max() == pytest.approx(0.2)  # five alternating values: 1.8 or 2.2
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == "step"
+
+
+def test_short_curves_are_not_smoothed_and_validation_joins_its_column():
+    frame = pd.DataFrame({"epoch": [1, 2, 3], "edge": [3.0, 1, 2], "validation edge": [4.0, 2, 3], "total": 1.0})
+    edge, total = plots.curves(frame, ["edge", "total"]).axes
+    assert [list(line.get_ydata()) for line in edge.lines] == [[3, 1, 2], [4, 2, 3]] and len(total.lines) == 1
+    with pytest.raises(FusionError, match="no column 'loss', only epoch, edge"):
+        plots.curves(frame, ["loss"])
+
+
+def test_attention_maps_cover_the_image_in_one_scale():
+    maps = torch.linspace(0, 1, 2 * 4 * 5).view(2, 4, 5)
+    figure = plots.attention(torch.rand(3, 40, 50), maps, ["brighter", "people"])
+    panels = figure.axes[:3]
+    assert [axes.get_title() for axes in panels] == ["image", "brighter", "people"]
+    for axes, weights in zip(panels[1:], maps):
+        heat = axes.images[1]
+        np.testing.assert_array_equal(heat.get_array(), weights)
+        assert heat.get_extent() == [-0.5, 49.5, 39.5, -0.5] and heat.get_clim() == (0, 1)
+    with pytest.raises(FusionError, match="1 words and maps \\(2, 4, 5\\)"):
+        plots.attention(torch.rand(3, 40, 50), maps, ["brighter"])
+
+
+def test_heights_are_shares_of_each_data_set():
+    figure = plots.height_histogram({"LLVIP": [50, 70, 120, 220], "MSRS": [80], "TNO": []})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["LLVIP (n = 4)", "MSRS (n = 1)",
+                                                                                    "TNO (n = 0)"]
+    assert [patch.get_xy()[:, 1].max() for patch in figure.axes[0].patches] == [25, 100, 0]
+
+
+def test_people_of_one_height_and_no_people_at_all():
+    for heights in ({"one": [100, 100]}, {"none": []}):
+        render(plots.height_histogram(heights))
+
+
+def test_saved_figures_are_the_same_file_each_time(tmp_path):
+    frame = pd.DataFrame({"epoch": [1, 2], "total": [2.0, 1.0]})
+    paths = [plots.save(plots.curves(frame, ["total"]), tmp_path / f"new/{i}.png") for i in range(2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert set(Image.open(paths[0]).info) == {"dpi"}  # no date, no version
+    with pytest.raises(FusionError, match=r"ends in \.png"):
+        plots.save(plots.curves(frame, ["total"]), tmp_path / "figure.jpg")
+
+
+def test_nothing_is_left_open_in_pyplot():
+    plots.contact_sheet([{"": np.zeros((5, 5))}])
+    plots.height_histogram({"LLVIP": [100]})
+    assert plt.get_fignums() == []
+
+
+# The two below are compared with tests/baseline under `pytest --mpl`; the tolerance lets fonts differ.
+@pytest.mark.mpl_image_compare(baseline_dir="baseline", style="default", tolerance=8, savefig_kwargs={"dpi": 75})
+def test_picture_of_a_sheet():
+    plots.style()
+    y, x = np.mgrid[:120, :160] / 160
+    wave = 0.5 + 0.4 * np.sin(20 * x) * np.cos(15 * y)
+    rows = [{"infrared": x, "visible": np.stack([x, y, wave], 2)}, {"infrared": wave, "visible": wave}]
+    boxes = np.array([[20, 30, 50, 90]])
+    return plots.contact_sheet(rows, [boxes, None], [None, {"visible": np.array([[60, 20, 90, 80, 0.8]])}],
+                               [(15, 25, 55, 55), None], ["LLVIP", "MSRS"])
+
+
+@pytest.mark.mpl_image_compare(baseline_dir="baseline", style="default", tolerance=8, savefig_kwargs={"dpi": 75})
+def test_picture_of_curves():
+    plots.style()
+    steps = np.arange(200)
+    noisy = np.exp(-steps / 50) + 0.1 + 0.03 * np.sin(steps * 1.7)
+    frame = pd.DataFrame({"step": steps, "total": noisy, "validation total": noisy + 0.1})
+    return plots.curves(frame, ["total"], log=True)

@@ -1,0 +1,157 @@
+"""Training: it learns, resumes as if it had never stopped, and leaves what is frozen as it was, bit for bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fusionlib import models, training
+from fusionlib.config import PROFILES
+from fusionlib.data import Pair, write_image
+from fusionlib.data.samples import DetectionSamples, FusionSamples, collate, fit_into, people
+from fusionlib.detection import YOLOv5
+from fusionlib.errors import FusionError
+from fusionlib.models import FusionNetwork, TextGuidedFusion
+
+SETTINGS = replace(
+    PROFILES["quick"], fusion_crop=32, fusion_batch=2, fusion_epochs=3, detect_size=(64, 96), dfh_batch=2, dfh_epochs=3
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Six pairs of 64x96 with a warm figure each; the last has no labels."""
+    folder, random = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    made = []
+    for i in range(6):
+        visible = random.integers(0, 120, (64, 96, 3), dtype=np.uint8)
+        ir = random.integers(0, 60, (64, 96), dtype=np.uint8)
+        x = 10 + 10 * i
+        ir[20:50, x : x + 12] += 150
+        write_image(folder / f"{i}.png", ir)
+        write_image(folder / f"v{i}.png", visible)
+        boxes = np.float32([[x, 20, x + 12, 50]])
+        labels = (boxes, ("person",)) if i < 5 else (None, None)
+        made.append(Pair("Toy", "train", str(i), folder / f"{i}.png", folder / f"v{i}.png", *labels))
+    return made
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    detector = YOLOv5(2, depth=0.33, width=0.125, names=["car", "Person"])
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+    texts = [torch.randn(3 + i, 16) for i in range(6)]
+    return FusionNetwork().eval(), detector, texts
+
+
+def stage_2(pairs, parts, folder, settings=SETTINGS):
+    network, detector, texts = parts
+    train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
+    return training.train_text_dfh(network, detector, train, validation, folder, settings)
+
+
+def test_stage_1_learns_and_says_how(pairs, tmp_path):
+    settings = replace(SETTINGS, fusion_epochs=30)
+    network = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path, settings)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert list(curves.epoch) == list(range(1, 31))
+    assert curves["validation total"].iloc[-1] < 0.6 * curves["validation total"].iloc[0]
+    assert not network.training
+    best = models.load(tmp_path / "best.safetensors")
+    assert best.config == network.config
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("stage", ["fusion", "dfh"])
+def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path):
+    def train(folder, epochs):
+        folder.mkdir(exist_ok=True)
+        if stage == "dfh":
+            return stage_2(pairs, parts, folder, replace(SETTINGS, dfh_epochs=epochs)).state_dict()
+        return training.train_fusion_network(
+            pairs[:4], pairs[4:], folder, replace(SETTINGS, fusion_epochs=epochs)
+        ).state_dict()
+
+    whole = train(tmp_path / "whole", 3)
+    train(tmp_path / "parts", 1)
+    (tmp_path / "parts" / "checkpoint" / "epoch-0002").mkdir()  # as a kill amid the second checkpoint leaves it
+    resumed = train(tmp_path / "parts", 3)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    curves = [pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in ("whole", "parts")]
+    pd.testing.assert_frame_equal(*curves)
+
+
+def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):
+    network, detector, _ = parts
+    frozen = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
+    before = {name: value.clone() for name, value in frozen.items()}
+    model = stage_2(pairs, parts, tmp_path)
+    after = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(p.grad is None for part in (network, detector) for p in part.parameters())
+    assert model.harmonise["ir"].layers[-1].weight.abs().sum() > 0
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert {"detection", "fidelity", "box", "obj", "cls", "validation detection"} <= set(curves.columns)
+
+
+def test_the_balance_of_the_stage_2_loss_does_not_depend_on_the_batch(pairs, parts):
+    network, detector, texts = parts
+    losses = training.DetectionLosses(detector, fidelity=2.0)
+    model = TextGuidedFusion(network, 16).eval()
+    samples = DetectionSamples(pairs[:1] * 2, SETTINGS.detect_size, texts[:1] * 2, train=False)
+    one, _ = losses(model, collate([samples[0]]))
+    two, parts_of_two = losses(model, collate([samples[0], samples[1]]))
+    assert two.item() == pytest.approx(2 * one.item(), rel=1e-5)
+    expected = 2 * (parts_of_two["detection"] + 2.0 * parts_of_two["fidelity"])
+    assert two.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_mixed_precision(pairs, parts, tmp_path):
+    stage_2(pairs, parts, tmp_path, replace(SETTINGS, amp="bf16", dfh_epochs=1))
+    assert pd.read_csv(tmp_path / "curves.csv").notna().all(axis=None)
+
+
+def test_bad_input_is_refused(pairs, parts, tmp_path):
+    network, detector, texts = parts
+    with pytest.raises(FusionError, match="got 0 and 2"):
+        training.train_fusion_network([], pairs[4:], tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match=r"without labels: \['5'\]"):
+        training.train_text_dfh(network, detector, (pairs, texts), (pairs[:1], texts[:1]), tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match="the loss became"):
+        training.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(SETTINGS, fusion_lr=float("inf")))
+
+
+def test_samples_depend_on_seed_epoch_and_index_alone(pairs):
+    a, b = (FusionSamples(pairs, 96, 32, seed=1) for _ in range(2))
+    assert torch.equal(a[0]["ir"], b[0]["ir"])
+    b.epoch = 1
+    assert not torch.equal(a[0]["ir"], b[0]["ir"])
+    assert a[0]["ir"].shape == a[0]["y"].shape == (1, 32, 32)
+    uncached = FusionSamples(pairs, 96, 32, seed=1)
+    uncached.memory = 0
+    assert torch.equal(a[0]["y"], uncached[0]["y"])
+
+
+def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):
+    samples = DetectionSamples(pairs[:5], (128, 224), parts[2], train=False)
+    sample = samples[0]
+    assert sample["ir"].shape == (1, 128, 224)
+    x0, y0, x1, y1 = (2 * people(pairs[0])[0]).int().tolist()
+    assert sample["boxes"].tolist() == [[x0, y0, x1, y1]]
+    assert sample["ir"][0, y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.5 > sample["ir"][0, :, x1 + 3 :].max()
+    assert torch.equal(sample["ir"][..., 192:], sample["ir"][..., 191:192].expand(-1, -1, 32))
+    _, _, scale = fit_into(torch.rand(1, 100, 50), torch.rand(3, 100, 50), (64, 96))
+    assert scale == 0.64
+
+
+def test_texts_of_different_length_share_a_batch(pairs, parts):
+    samples = DetectionSamples(pairs[:3], SETTINGS.detect_size, parts[2][:3], train=False)
+    batch = collate([samples[i] for i in range(3)])
+    assert batch["text"].shape == (3, 5, 16)
+    assert batch["mask"].sum(1).tolist() == [3, 4, 5]
+    assert len(batch["boxes"]) == 3
