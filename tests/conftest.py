@@ -20,7 +20,7 @@ SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The development data beside the checkout (`../shared` or $FUSIONLIB_SHARED): real pairs, weights, golden values."""
+    """The development data beside the checkout: real pairs, official weights, golden values."""
     if not (SHARED / "data").is_dir():
         pytest.skip("the development data is not here (../shared or $FUSIONLIB_SHARED)")
     return SHARED

@@ -101,8 +101,8 @@ def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
     plt.close(figure)
     if len(frame):
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
-        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True, stat="percent",
-                     common_norm=False, element="step", alpha=0.25, ax=axes)
+        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True,
+                     stat="percent", common_norm=False, element="step", alpha=0.25, ax=axes)
         axes.get_legend().set_title(None)
         _plain_log(axes.xaxis)
     axes.set(xlabel="height of a person in pixels", ylabel="people in %")
