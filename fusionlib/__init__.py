@@ -24,8 +24,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 _LAZY = {
-    "config", "data", "detection", "errors", "evaluation", "feedback", "inference", "metrics", "models", "plots",
-    "runs", "suite", "training",
+    "config", "data", "detection", "devices", "errors", "evaluation", "feedback", "inference", "metrics", "models",
+    "plots", "runs", "suite", "training",
 }  # fmt: skip
 
 

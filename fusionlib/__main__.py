@@ -25,8 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     check.add_argument("--json", default=None, help="write the report here as well")
 
     train = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
-    train.add_argument("--out", default="data/runs/detector", help="folder for weights and curves")
-    train.add_argument("--epochs", type=int, default=0, help="0: the default of the committed weights")
+    train.add_argument("--out", default=None, help="the file to write; default: the one in the package")
 
     arguments = parser.parse_args(argv)
     try:
@@ -57,10 +56,9 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _train_detector(arguments: argparse.Namespace) -> int:
-    from fusionlib.detection.train import train_scene_detector
+    from fusionlib.detection import train_scene_detector
 
-    options = {"epochs": arguments.epochs} if arguments.epochs else {}
-    train_scene_detector(arguments.out, **options)
+    print(train_scene_detector(arguments.out))
     return 0
 
 

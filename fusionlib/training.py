@@ -9,17 +9,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from fusionlib import models
+from fusionlib import devices, models
 from fusionlib.config import Profile
 from fusionlib.data.pairs import Pair, merge_luma, split_luma
 from fusionlib.data.samples import PERSON, DetectionSamples, FusionSamples, collate
-from fusionlib.detection import YOLOv5, YOLOv5Loss, freeze, to_targets
+from fusionlib.detection import YOLOv5, YOLOv5Loss, class_indices, freeze, to_targets
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
 from fusionlib.runs import write_json
@@ -104,7 +103,7 @@ class DetectionLosses:
         self.detector = freeze(detector)
         self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
         self.fusion_loss, self.fidelity = FusionLoss(), fidelity
-        self.person = [n.lower() for n in detector.names].index(PERSON)
+        (self.person,) = class_indices(detector, [PERSON])
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
@@ -132,9 +131,8 @@ def fit(
     learning_rate: float,
 ) -> None:
     """Train with Adam (paper 4.2), validate after each epoch, keep best and last weights, resume where it stopped."""
-    AcceleratorState._reset_state()  # otherwise another precision in the same notebook would be refused
-    accelerator = Accelerator(
-        mixed_precision=settings.amp, log_with="tensorboard", project_dir=folder,
+    accelerator = devices.accelerator(
+        settings.amp, log_with="tensorboard", project_dir=folder,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
     )  # fmt: skip
     options = {"batch_size": batch, "num_workers": settings.workers,

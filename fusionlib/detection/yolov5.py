@@ -1,0 +1,223 @@
+"""The classic YOLOv5 (v6/v7): ultralytics' building blocks under the anchor head that they no longer ship.
+
+Backbone with C3 blocks and SPPF, a PAN neck, and one 1x1 convolution per scale. Module numbers, and with them the names
+of all weights, are those of the official checkpoints.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
+from ultralytics.nn.modules import C3, SPPF, Concat, Conv
+from ultralytics.utils import SETTINGS
+
+from fusionlib.errors import FusionError
+
+if SETTINGS["sync"]:  # no analytics and no crash reports, even where the machine is online
+    SETTINGS.update(sync=False)
+
+STRIDES = (8, 16, 32)
+
+#: Width and height in pixels of the three anchors of each scale, as fitted to COCO by the official release.
+COCO_ANCHORS = (
+    ((10, 13), (16, 30), (33, 23)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((116, 90), (156, 198), (373, 326)),
+)
+
+_SKIPS = {12: 6, 16: 4, 19: 14, 22: 10}  # concatenation -> the earlier module whose output it takes in
+_HEAD_INPUTS = (17, 20, 23)
+_NMS_CANDIDATES = 30_000
+_GREY = 114 / 255  # the official letterbox colour
+
+
+class _AnchorHead(nn.Module):
+    """One 1x1 convolution per scale with 3 * (5 + num_classes) outputs."""
+
+    def __init__(self, num_classes, channels, anchors):
+        super().__init__()
+        self.register_buffer("anchors", anchors / anchors.new_tensor(STRIDES).view(3, 1, 1))  # in grid units
+        self.m = nn.ModuleList(nn.Conv2d(c, 3 * (5 + num_classes), 1) for c in channels)
+        # Start from the prior rather than from one half everywhere: about 8 objects in a 640x640 image, and a class
+        # probability of .6 shared by all classes. Otherwise the first steps only teach the network "no object".
+        for conv, stride in zip(self.m, STRIDES):
+            bias = conv.bias.detach().view(3, -1)
+            bias[:, 4] = math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] = math.log(0.6 / (num_classes - 0.99999))
+
+    def forward(self, features):
+        maps = []
+        for conv, feature in zip(self.m, features):
+            raw = conv(feature)
+            b, _, h, w = raw.shape
+            maps.append(raw.view(b, 3, -1, h, w).permute(0, 1, 3, 4, 2).contiguous())
+        return maps
+
+
+class YOLOv5(nn.Module):
+    """Classic anchor-based YOLOv5.
+
+    `model(images)` takes [B, 3, H, W], RGB in 0..1, H and W multiples of 32, and returns the three raw maps
+    [B, 3, H/s, W/s, 5 + num_classes] for s = 8, 16, 32 (tx, ty, tw, th, objectness, classes; no sigmoid applied), in
+    training and evaluation mode alike. Raises FusionError for other shapes.
+
+    Args:
+        num_classes: number of classes.
+        depth, width: multipliers of repeats and channels (n .33, .25; s .33, .5; m .67, .75; l 1, 1; x 1.33, 1.25).
+        anchors: [3, 3, 2] width and height in pixels.
+        names: one name per class.
+    """
+
+    def __init__(self, num_classes: int, depth: float = 0.33, width: float = 0.25, anchors=COCO_ANCHORS,
+                 names: Sequence[str] | None = None):
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides = STRIDES
+        self.names = list(names) if names is not None else [f"class {i}" for i in range(num_classes)]
+        if len(self.names) != num_classes:
+            raise FusionError(f"a YOLOv5 of {num_classes} classes needs {num_classes} names, not {len(self.names)}.")
+        self.frozen = False
+        anchors = torch.as_tensor(anchors, dtype=torch.float32).reshape(3, 3, 2)
+
+        c64, c128, c256, c512, c1024 = (math.ceil(c * width / 8) * 8 for c in (64, 128, 256, 512, 1024))
+        n3, n6, n9 = (max(round(n * depth), 1) for n in (3, 6, 9))
+        self.model = nn.ModuleList([
+            Conv(3, c64, 6, 2, 2),  # 0
+            Conv(c64, c128, 3, 2),
+            C3(c128, c128, n3),
+            Conv(c128, c256, 3, 2),
+            C3(c256, c256, n6),  # 4, stride 8
+            Conv(c256, c512, 3, 2),
+            C3(c512, c512, n9),  # 6, stride 16
+            Conv(c512, c1024, 3, 2),
+            C3(c1024, c1024, n3),
+            SPPF(c1024, c1024, 5),  # 9, stride 32
+            Conv(c1024, c512, 1, 1),
+            nn.Upsample(scale_factor=2),
+            Concat(),
+            C3(2 * c512, c512, n3, False),
+            Conv(c512, c256, 1, 1),  # 14
+            nn.Upsample(scale_factor=2),
+            Concat(),
+            C3(2 * c256, c256, n3, False),  # 17, to the head
+            Conv(c256, c256, 3, 2),
+            Concat(),
+            C3(2 * c256, c512, n3, False),  # 20, to the head
+            Conv(c512, c512, 3, 2),
+            Concat(),
+            C3(2 * c512, c1024, n3, False),  # 23, to the head
+            _AnchorHead(num_classes, (c256, c512, c1024), anchors),
+        ])
+        self.model[9].cv1.act = nn.SiLU()  # newer ultralytics leave it out; YOLOv5 was trained with it
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = 1e-3, 0.03
+
+    @property
+    def anchors(self) -> torch.Tensor:
+        """Anchors in pixels, [3, 3, 2]."""
+        grid = self.model[-1].anchors
+        return grid * grid.new_tensor(self.strides).view(3, 1, 1)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """[B, 3, H, W] in 0..1 -> three raw maps [B, 3, H/s, W/s, 5 + num_classes]."""
+        _check(images)
+        bottom, right = _padding(images)
+        if bottom or right:
+            h, w = images.shape[-2:]
+            raise FusionError(f"YOLOv5 needs height and width in multiples of 32, found {h}x{w}: pad by {bottom} rows "
+                              f"at the bottom and {right} columns at the right, or resize (predict() pads by itself).")
+        *body, head = self.model
+        kept, x = {}, images
+        for i, layer in enumerate(body):
+            x = layer([x, kept[_SKIPS[i]]]) if i in _SKIPS else layer(x)
+            if i in _HEAD_INPUTS or i in _SKIPS.values():
+                kept[i] = x
+        return head([kept[i] for i in _HEAD_INPUTS])
+
+    def train(self, mode: bool = True):
+        """As nn.Module.train, except that a frozen detector stays in evaluation mode (see freeze)."""
+        return super().train(mode and not self.frozen)
+
+    def decode(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Raw maps -> [B, N, 5 + num_classes]: centre x, y, width, height in pixels, objectness and classes in 0..1."""
+        decoded = []
+        for raw, anchors, stride in zip(maps, self.anchors, self.strides):
+            b, _, h, w, _ = raw.shape
+            p = raw.float().sigmoid()
+            rows, columns = torch.meshgrid(torch.arange(h, device=p.device), torch.arange(w, device=p.device),
+                                           indexing="ij")
+            cells = torch.stack((columns, rows), -1)  # [h, w, 2] as x, y
+            xy = (2 * p[..., :2] - 0.5 + cells) * stride
+            wh = (2 * p[..., 2:4]) ** 2 * anchors.float().view(3, 1, 1, 2)
+            decoded.append(torch.cat((xy, wh, p[..., 4:]), -1).view(b, 3 * h * w, -1))
+        return torch.cat(decoded, 1)
+
+    @torch.no_grad()
+    def predict(self, images: torch.Tensor, conf: float = 0.001, iou: float = 0.6, max_det: int = 300,
+                classes: Sequence[int] | None = None) -> list[torch.Tensor]:
+        """Detect with the protocol of the official validation.
+
+        A box may be reported once per class that passes `conf` (multi-label). The score is objectness times class
+        probability, or objectness alone if there is only one class, whose output the classic loss never trains.
+        Non-maximum suppression works within a class. Images of any size are padded with grey at the bottom and right.
+
+        Args:
+            images: [B, 3, H, W], RGB in 0..1.
+            conf: smallest score kept.
+            iou: overlap above which the lower-scored of two boxes goes.
+            max_det: most boxes per image.
+            classes: class indices to keep; all by default.
+
+        Returns:
+            Per image [n, 6]: x1, y1, x2, y2 in pixels of the given image, score, class; best score first.
+        """
+        _check(images)
+        height, width = images.shape[-2:]
+        bottom, right = _padding(images)
+        training = self.training
+        self.eval()
+        maps = self(nn.functional.pad(images, (0, right, 0, bottom), value=_GREY))
+        self.train(training)
+
+        results = []
+        for p in self.decode(maps):
+            p = p[p[:, 4] > conf]
+            scores = p[:, 4:5] if self.num_classes == 1 else p[:, 4:5] * p[:, 5:]
+            if classes is not None:
+                wanted = torch.zeros(self.num_classes, dtype=torch.bool, device=p.device)
+                wanted[list(classes)] = True
+                scores = scores * wanted
+            box, label = torch.nonzero(scores > conf, as_tuple=True)
+            score = scores[box, label]
+            if len(score) > _NMS_CANDIDATES:
+                score, best = score.topk(_NMS_CANDIDATES)
+                box, label = box[best], label[best]
+            boxes = box_convert(p[box, :4], "cxcywh", "xyxy")
+            kept = batched_nms(boxes, score, label, iou)[:max_det]
+            boxes = clip_boxes_to_image(boxes[kept], (height, width))
+            results.append(torch.cat((boxes, score[kept, None], label[kept, None].to(boxes)), 1))
+        return results
+
+
+def freeze(model: YOLOv5) -> YOLOv5:
+    """Make the detector a fixed judge: no parameter is trained and its BatchNorm statistics never move.
+
+    It stays in evaluation mode even if a module that contains it is switched to training. Gradients still reach the
+    input image.
+    """
+    model.frozen = True
+    return model.requires_grad_(False).eval()
+
+
+def _check(images):
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise FusionError(f"YOLOv5 takes float RGB images [B, 3, H, W] in 0..1, found {images.dtype} of shape "
+                          f"{list(images.shape)}: convert them first.")
+
+
+def _padding(images):
+    """Rows and columns that are missing to multiples of 32."""
+    return tuple(-size % max(STRIDES) for size in images.shape[-2:])

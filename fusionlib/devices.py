@@ -1,0 +1,16 @@
+"""The accelerator of a training loop: the device that is there, and the precision that is asked for."""
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+
+def accelerator(precision: str = "no", **options) -> Accelerator:
+    """A fresh accelerator for CPU, CUDA or MPS.
+
+    Args:
+        precision: "no" for float32, "bf16" or "fp16" for mixed precision.
+        options: passed on to accelerate.
+    """
+    # accelerate keeps the first precision of a process and refuses any other: in a notebook the next cell may want one.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision, **options)
