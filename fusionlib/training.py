@@ -42,7 +42,10 @@ def train_fusion_network(
     """
     if not train or not validation:
         counts = f"{len(train)} and {len(validation)}"
-        raise FusionError(f"stage 1 needs pairs to train and to validate on, but got {counts}")
+        raise FusionError(
+            f"stage 1 needs pairs to train and to validate on, but got {counts}: add a data set with a train part "
+            "(data/README.md says which have one)"
+        )
     set_seed(settings.seed)
     network, loss = FusionNetwork(settings.channels), FusionLoss()
 

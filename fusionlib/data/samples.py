@@ -19,14 +19,35 @@ PERSON = "person"
 
 @dataclass(frozen=True)
 class Parts:
-    """Which pairs serve what; see `parts`."""
+    """Which pairs serve what, see `parts`. Detection is trained and tested on the labelled pairs of `detect_on` alone."""
 
+    detect_on: str
     fusion_train: list[Pair]
     fusion_validation: list[Pair]
     dfh_train: list[Pair]
     dfh_validation: list[Pair]
     test: list[Pair]
     labelled_test: list[Pair]
+    labelled_sets: list[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pairs serve what."""
+        return {name: len(pairs) for name, pairs in vars(self).items() if isinstance(pairs, list) and name != "labelled_sets"}
+
+    @property
+    def shown(self) -> list[Pair]:
+        """Test pairs worth showing: labelled ones where there are any."""
+        return self.labelled_test or self.test
+
+    def require_labels(self) -> None:
+        """Raise FusionError, saying which data sets have labels, where there is too little to train or test on."""
+        if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
+            raise FusionError(
+                f"detection needs labelled training and test pairs of {self.detect_on}, found "
+                f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or set "
+                f"detect_on to another data set (labels are there for {', '.join(self.labelled_sets) or 'none'})"
+            )
 
 
 def parts(split: dict[str, list[Pair]], detect_on: str, validation: int) -> Parts:
@@ -34,23 +55,16 @@ def parts(split: dict[str, list[Pair]], detect_on: str, validation: int) -> Part
 
     Stage 1 learns from all training pairs, stage 2 from those with labels in the data set `detect_on`; of each, the last
     `validation` ones in the order of the rule, a fifth at most, are set aside to choose the best epoch.
-
-    Raises:
-        FusionError: nothing to train on, or no labels where they are needed; says where there are labels.
     """
     train, test = split["train"], split["test"]
     labelled = [p for p in train if p.boxes is not None and p.dataset == detect_on]
-    labelled_test = [p for p in test if p.boxes is not None and p.dataset == detect_on]
-    for part, pairs in {"training": labelled, "test": labelled_test}.items():
-        if len(pairs) < 2:
-            there = sorted({p.dataset for p in train + test if p.boxes is not None}) or ["none"]
-            raise FusionError(
-                f"detection needs at least 2 labelled {part} pairs of {detect_on}, found {len(pairs)}: add its labels or "
-                f"set detect_on to another data set (labels are there for {', '.join(there)})"
-            )
-    fusion = len(train) - max(1, min(validation, len(train) // 5))
-    dfh = len(labelled) - max(1, min(validation, len(labelled) // 5))
-    return Parts(train[:fusion], train[fusion:], labelled[:dfh], labelled[dfh:], test, labelled_test)
+    fusion = max(0, len(train) - max(1, min(validation, len(train) // 5)))
+    dfh = max(0, len(labelled) - max(1, min(validation, len(labelled) // 5)))
+    return Parts(
+        detect_on, train[:fusion], train[fusion:], labelled[:dfh], labelled[dfh:], test,
+        [p for p in test if p.boxes is not None and p.dataset == detect_on],
+        sorted({p.dataset for p in train + test if p.boxes is not None}),
+    )  # fmt: skip
 
 
 class Samples(Dataset):

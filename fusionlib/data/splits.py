@@ -35,16 +35,20 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
 
     Returns:
         {"train": [...], "test": [...]}, by data set and within it in the order of the rule, so the first n are a random
-        choice too. Train pairs come from the official train part, test pairs from the test part or from a data set
-        without parts. Where fewer are there than the rule asks for, all are taken; `summary` says so.
+        choice too. Train pairs come from the official train part, test pairs from the test part or from an official
+        data set without parts; another data set without parts, such as a user's own folders, is divided. Where fewer are there than the rule asks for, all are taken; `summary` says so.
     """
     rules = rules or load_rules()
     chosen = {part: [] for part in PARTS}
     for dataset in sorted({pair.dataset for pair in pairs}):
         ranked = sorted((p for p in pairs if p.dataset == dataset), key=lambda p: _rank(rules["seed"], p))
+        if dataset not in rules["datasets"] and not any(pair.split for pair in ranked):
+            train = int(len(ranked) * rules["other"]["unsplit_train"])
+            candidates = {"train": ranked[:train], "test": ranked[train:]}
+        else:
+            candidates = {part: [pair for pair in ranked if (pair.split or "test") == part] for part in PARTS}
         for part in PARTS:
-            candidates = [pair for pair in ranked if (pair.split or "test") == part]
-            chosen[part] += candidates[: _asked(rules, dataset, part)]
+            chosen[part] += candidates[part][: _asked(rules, dataset, part)]
     return chosen
 
 

@@ -68,10 +68,11 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
             axes = figure.add_axes([x / total_width, 1 - (y + height) / total_height, width / total_width,
                                     height / total_height])
             _show(axes, row[name], width)
+            thin = min(1, max(0.45, width / 640))  # a small cell needs thin lines: people in it are a few pixels wide
             if boxes and boxes[index] is not None:
-                _draw_boxes(axes, array_of(boxes[index]), TRUTH, 2.2)  # wider, to be seen under a prediction
+                _draw_boxes(axes, array_of(boxes[index]), TRUTH, 2.2 * thin)  # wider, to be seen under a prediction
             if predictions and predictions[index] and name in predictions[index]:
-                _draw_predictions(axes, array_of(predictions[index][name]), min_score)
+                _draw_predictions(axes, array_of(predictions[index][name]), min_score, 1.4 * thin)
             if zoom and zoom[index] is not None:
                 _enlarge(axes, row[name], zoom[index], width)
         y += height + _GAP
@@ -134,12 +135,12 @@ def _draw_boxes(axes, boxes, colour, width):
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width))
 
 
-def _draw_predictions(axes, predictions, min_score):
+def _draw_predictions(axes, predictions, min_score, width):
     predictions = predictions[predictions[:, 4] >= min_score]
-    _draw_boxes(axes, predictions[:, :4], PREDICTION, 1.4)
+    _draw_boxes(axes, predictions[:, :4], PREDICTION, width)
     for x1, y1, _, _, score in predictions[:, :5]:
-        axes.text(x1, y1, f"{score:.2f}".removeprefix("0"), color="white", size=7, va="bottom", clip_on=True,
-                  bbox={"facecolor": PREDICTION, "edgecolor": "none", "pad": 0.8})
+        axes.text(x1, y1, f"{score:.2f}".removeprefix("0"), color="white", size=4 + 2 * width, va="bottom",
+                  clip_on=True, bbox={"facecolor": PREDICTION, "edgecolor": "none", "pad": 0.8})
 
 
 def _legend(boxes, predictions, min_score):

@@ -149,7 +149,7 @@ def test_every_problem_names_its_file_and_the_rest_goes_on(tmp_path, capsys):
     assert run_check(tmp_path, tmp_path / "out" / "report.json") == 0
     text = capsys.readouterr().out
     assert "own/vi/small.png: expected 60x40 like its infrared partner own/ir/small.png, found 60x39" in text
-    assert "usable pairs: 2, problems: 8" in text and "own test: 2 pairs, 1 of them labelled" in text
+    assert "usable pairs: 2, problems: 8" in text and "own train: 1 pairs" in text and "own test: 1 pairs" in text
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(written["problems"]) == 8 and written["table"][0]["pairs"] == 2
 
