@@ -23,7 +23,7 @@ run: setup  ## all notebooks on the embedded scenes
 
 test: setup  ## all tests, the notebooks among them
 	$(BIN)/python -m ruff check
-	$(BIN)/python -m pytest --nbval
+	$(BIN)/python -m pytest --nbval --nbval-current-env
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab notebooks

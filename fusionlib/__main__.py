@@ -1,4 +1,4 @@
-"""The command line: python -m fusionlib run | data check | train-detector."""
+"""The command line of the suite: python -m fusionlib run | data check | train-detector."""
 
 import argparse
 import sys

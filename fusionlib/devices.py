@@ -1,7 +1,14 @@
-"""The accelerator of a training loop: the device that is there, and the precision that is asked for."""
+"""The device that is there, for training loops and for inference."""
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+
+
+def best() -> torch.device:
+    """CUDA, MPS or another accelerator where there is one, otherwise the CPU."""
+    there = torch.accelerator.is_available()
+    return torch.accelerator.current_accelerator() if there else torch.device("cpu")
 
 
 def accelerator(precision: str = "no", **options) -> Accelerator:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.data.pairs import Pair, load, merge_luma, read_image, split_luma, write_image
-from fusionlib.data.samples import fit_into, people
+from fusionlib.data.pairs import Pair, image_size, load, merge_luma, read_image, split_luma, write_image
+from fusionlib.data.samples import fit_into, people, scale_into
 from fusionlib.detection import YOLOv5, average_precision, detect
 from fusionlib.models import FusionNetwork, TextGuidedFusion
 
@@ -91,8 +91,7 @@ def find_people(
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):
         for name, image in candidates(pair, size, network, refined, text).items():
             found.setdefault(name, []).extend(detect(detector, [image]))
-        _, _, scale = fit_into(*load(pair), size)
-        truths.append(people(pair) * scale)
+        truths.append(people(pair) * scale_into(image_size(pair.ir), size))
     return found, truths
 
 
@@ -104,7 +103,8 @@ def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor]) -> pd.
 
 def word_attention(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> Tensor:
     """Where each word of a text [L,D] looks in the infrared features of a pair: [L,H,W], each map sums to 1."""
-    y, _ = split_luma(visible[None])
+    device = next(model.parameters()).device
+    y, _ = split_luma(visible[None].to(device))
     with torch.inference_mode():
-        f_ir, _ = model.network.encode(ir[None], y)
-        return model.harmonise["ir"].word_attention(f_ir, text[None])[0]
+        f_ir, _ = model.network.encode(ir[None].to(device), y)
+        return model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()

@@ -1,8 +1,10 @@
 """The notebooks as a batch: `python -m fusionlib run`, through papermill."""
 
 import ast
+import base64
+import io
 import os
-import sys
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ import nbformat
 import pandas as pd
 import papermill
 import psutil
+from PIL import Image
 
 import fusionlib
 from fusionlib.config import PROFILES
@@ -62,7 +65,7 @@ def run(
     rows = []
     for notebook in notebooks:
         if any(r["state"] == "failed" for r in rows):
-            rows.append({"notebook": notebook.stem, "state": "not run"})
+            rows.append({"notebook": notebook.stem, "state": "not run", "message": ""})
             continue
         print(f"{notebook.stem} ...", flush=True)
         rows.append(execute(notebook, folder / notebook.name, given, TIME_LIMIT[profile]))
@@ -171,18 +174,35 @@ def absolute(folder: str) -> str:
     return str(Path(folder).expanduser().resolve()) if folder else ""
 
 
-def publish(run_folder: Path) -> None:
-    """Copy executed notebooks of a quick run back to notebooks/, outputs kept, volatile metadata and bars left out."""
-    for path in sorted(Path(run_folder).glob("[0-9][0-9]_*.ipynb")):
+def publish(folder: Path) -> None:
+    """Copy the executed notebooks and the figures of a quick run to notebooks/ and figures/.
+
+    Outputs stay, since nbval compares them; progress bars and volatile metadata go. Large pictures inside of notebooks
+    become jpg: they are there to be looked at, and the repository keeps every version of them.
+    """
+    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         notebook.metadata = {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
+        notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         for index, cell in enumerate(notebook.cells):
             cell.id = f"cell-{index:02d}"
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
             if cell.cell_type == "code":
                 cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+                for output in cell.outputs:
+                    shrink_picture(output.get("data", {}))
         nbformat.write(notebook, NOTEBOOKS / path.name)
-        print(f"notebooks/{path.name}", file=sys.stderr)
+    for path in sorted((Path(folder) / "figures").glob("*.png")):
+        shutil.copy(path, NOTEBOOKS.parent / "figures" / path.name)
+
+
+def shrink_picture(data: dict, limit: int = 200_000) -> None:
+    """Replace a png output of more than so many base64 characters by a jpg."""
+    if len(data.get("image/png", "")) > limit:
+        buffer = io.BytesIO()
+        picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png"))))
+        picture.convert("RGB").save(buffer, "JPEG", quality=88)
+        data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()

@@ -112,6 +112,7 @@ class DetectionLosses:
         """A batch as `collate` makes it -> (total, parts)."""
         ir, (y, cbcr) = batch["ir"], split_luma(batch["visible"])
         self.detector.to(ir.device)
+        self.loss.to(ir.device)
         refined = model(ir, y, batch["text"], batch["mask"]).float()
         classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
         targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)

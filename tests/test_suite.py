@@ -1,11 +1,14 @@
 """The batch of notebooks: settings reach them, a failure is told and stops the rest; the committed ones are sound."""
 
+import base64
+import io
 import json
 import subprocess
 import sys
 
 import nbformat
 import pytest
+from PIL import Image
 
 from fusionlib import suite
 from fusionlib.__main__ import main
@@ -16,7 +19,8 @@ COMMITTED = sorted(suite.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 def write(folder, name, *sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / name)
 
 
 @pytest.fixture
@@ -73,11 +77,27 @@ def test_settings_are_plain_values():
 
 def test_publish_keeps_outputs_and_drops_what_changes_from_run_to_run(notebooks):
     suite.run(only=["01"], out=str(notebooks / "run"))
+    (notebooks / "run" / "figures").mkdir()
+    (notebooks / "figures").mkdir()
+    (notebooks / "run" / "figures" / "01_a.png").write_bytes(b"a picture")
     suite.publish(notebooks / "run")
     published = nbformat.read(suite.NOTEBOOKS / "01_a.ipynb", 4)
     assert published.cells[-1].outputs[0].text == "quick 1\n" and published.cells[-1].execution_count
     assert set(published.metadata) == {"kernelspec", "language_info"}
+    assert (notebooks / "figures" / "01_a.png").read_bytes() == b"a picture"
     assert [dict(c.metadata) for c in published.cells] == [{"tags": ["parameters"]}, {}]
+
+
+def test_large_pictures_inside_of_notebooks_become_jpg():
+    buffer = io.BytesIO()
+    Image.effect_noise((400, 300), 50).save(buffer, "PNG")
+    data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "<Figure>"}
+    small = dict(data)
+    suite.shrink_picture(data, limit=1000)
+    assert set(data) == {"image/jpeg", "text/plain"}
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))).size == (400, 300)
+    suite.shrink_picture(small, limit=10**7)
+    assert "image/png" in small
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)

@@ -31,7 +31,7 @@ def save(model: FusionNetwork | TextGuidedFusion, path: str | Path) -> Path:
 
 
 def load(path: str | Path, network: FusionNetwork | None = None) -> FusionNetwork | TextGuidedFusion:
-    """Read what `save` wrote, in evaluation mode on the CPU.
+    """Read what `save` wrote, in evaluation mode, on the CPU or on the device of `network`.
 
     Args:
         path: a .safetensors file.
@@ -47,6 +47,7 @@ def load(path: str | Path, network: FusionNetwork | None = None) -> FusionNetwor
         raise FusionError(f"{path} holds Text-DFH weights: give the fusion network that they were trained for")
     else:
         model = TextGuidedFusion(network, config["text_dim"], config["variant"])
+        model.to(next(network.parameters()).device)
         part = model.harmonise
     wrong = part.load_state_dict(tensors, strict=False) if _fits(part, tensors) else None
     if wrong is None or wrong.missing_keys or wrong.unexpected_keys:
