@@ -41,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
     only = [n for n in arguments.only.split(",") if n]
     settings = suite.parse_settings(arguments.set)
     table = suite.run(arguments.profile, arguments.data_root, only, settings, arguments.out)
-    print("\n" + table.fillna("").to_string(index=False))
+    print("\n" + table.to_string(index=False, na_rep=""))
     if (table.state != "done").any():
         return 1
     if arguments.publish:

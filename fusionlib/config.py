@@ -13,6 +13,7 @@ class Profile:
     seed: int = 0
     threads: int = 0  # CPU threads; 0: all cores. Sums differ in the fifth digit between thread counts.
     amp: str = "no"  # "no", "bf16" or "fp16"
+    schedule: str = "constant"  # of the learning rate: "constant", or "cosine" down to zero, for short trainings
     workers: int = 4  # processes that read images
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
@@ -45,13 +46,14 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        name="quick", threads=2, workers=0, scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
-        fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=12, fusion_lr=5e-3,
+        name="quick", threads=2, workers=0, schedule="cosine",
+        scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
+        fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
     ),
     "small": Profile(
-        name="small", workers=0, validation=6, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
-        dfh_batch=4, dfh_epochs=12, dfh_lr=5e-3,
+        name="small", workers=0, schedule="cosine", validation=6, fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3,
+        dfh_batch=2, dfh_epochs=10, dfh_lr=5e-3,
     ),
     "paper": Profile(),
 }  # fmt: skip

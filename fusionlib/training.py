@@ -1,6 +1,7 @@
 """The training loops of stage 1 (paper 3.2) and stage 2 (paper 3.3), on accelerate."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -145,6 +146,11 @@ def fit(
     model, optimizer, loader, check = accelerator.prepare(
         model, optimizer, DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
     )
+    factor = {"constant": lambda step: 1, "cosine": lambda step: (1 + math.cos(math.pi * step / steps)) / 2}
+    if settings.schedule not in factor:
+        raise FusionError(f"schedule must be one of {', '.join(factor)}, but is {settings.schedule!r}")
+    steps = epochs * len(loader)
+    schedule = accelerator.prepare(torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, factor[settings.schedule]))
     accelerator.init_trackers("tensorboard")
     start, rows = resume(accelerator, folder)
     progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,
@@ -152,7 +158,7 @@ def fit(
     for epoch in progress:
         began, train.epoch = time.perf_counter(), epoch
         loader.set_epoch(epoch)
-        row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, loader, optimizer)}
+        row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, loader, optimizer, schedule)}
         row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
         row["seconds"] = time.perf_counter() - began
         rows.append(row)
@@ -168,7 +174,7 @@ def fit(
 
 
 def run_epoch(
-    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: DataLoader, optimizer=None
+    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: DataLoader, optimizer=None, schedule=None
 ) -> dict[str, float]:
     """One pass over the data, with an optimiser a training one; mean of the losses per image."""
     model.train(optimizer is not None)
@@ -181,6 +187,7 @@ def run_epoch(
         if optimizer is not None:
             accelerator.backward(total)
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
         count = len(batch["ir"])
         images += count

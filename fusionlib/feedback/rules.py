@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 MODEL = "rules-1 (stand-in for LLaVA)"
+PLACES = ("on the left", "in the middle", "on the right")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def warm_regions(luma: np.ndarray) -> tuple[float, int, str]:
         thirds.append(int(3 * centres[label][0] / luma.shape[1]))
     if not contrasts:
         return float("nan"), 0, ""
-    return float(np.mean(contrasts)), len(contrasts), ("left", "middle", "right")[int(np.bincount(thirds).argmax())]
+    return float(np.mean(contrasts)), len(contrasts), PLACES[int(np.bincount(thirds).argmax())]
 
 
 def advise(m: Measures) -> str:
@@ -111,7 +112,7 @@ def advise(m: Measures) -> str:
     if m.warm_regions == 0:
         note("without distinct warm regions", "emphasise the thermal radiation of people")
     elif m.warm_contrast < 0.25:
-        note(f"weak in its warm regions on the {m.where}", "make warm targets brighter against their surroundings")
+        note(f"weak in its warm regions {m.where}", "make warm targets brighter against their surroundings")
     if not advice:
         return "The image is clear and well exposed: keep the thermal targets bright and preserve the fine textures."
     listed = found[0] if len(found) == 1 else ", ".join(found[:-1]) + " and " + found[-1]

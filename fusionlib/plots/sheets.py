@@ -14,13 +14,13 @@ from torch import Tensor
 from fusionlib.errors import FusionError
 from fusionlib.plots.common import DPI, PREDICTION, REGION, TRUTH, array_of, pixels
 
-_GAP, _TEXT, _CELL, _SHEET = 6, 34, 200, 1900  # pixels: between cells, line of text, least cell width, whole sheet
+_GAP, _TEXT, _CELL = 6, 34, 200  # pixels: between cells, line of text, least cell width
 
 
 def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None = None,
                   predictions: Sequence[Mapping[str, object] | None] | None = None,
                   zoom: Sequence[tuple[float, float, float, float] | None] | None = None,
-                  labels: Sequence[str] | None = None, min_score: float = 0.25) -> Figure:
+                  labels: Sequence[str] | None = None, min_score: float = 0.25, widest_sheet: int = 1900) -> Figure:
     """Rows of images side by side, with a title over each column.
 
     Args:
@@ -30,6 +30,7 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
         zoom: per row, a region xyxy in pixels that is framed and shown enlarged in a corner, or None.
         labels: per row, a name at its left.
         min_score: predictions with a lower score are not drawn.
+        widest_sheet: width in pixels that all columns together are reduced to.
 
     Raises:
         FusionError: no rows, lists of another length than rows, or something that is no image.
@@ -44,7 +45,7 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
 
     widest = max(image.shape[1] for row in rows for image in row.values())
     # One pixel of the image is one of the sheet, or a whole number of them, as long as the row has room.
-    width = max(_CELL, min(widest * math.ceil(_CELL / widest), _SHEET // max(len(names), 2)))
+    width = max(_CELL, min(widest * math.ceil(_CELL / widest), widest_sheet // max(len(names), 2)))
     heights = [round(width * max((i.shape[0] / i.shape[1] for i in row.values()), default=0)) for row in rows]
     legend = _legend(boxes, predictions, min_score)
     left, top, bottom = _TEXT if labels else _GAP, _TEXT if any(names) else _GAP, _TEXT if legend else _GAP

@@ -22,7 +22,7 @@ def test_measures_of_a_known_image():
     share = 3 * 40 * 12 / (240 * 320)
     assert m.brightness == pytest.approx(0.4 + 0.5 * share, abs=1e-4)
     assert m.contrast == pytest.approx(0.5 * math.sqrt(share * (1 - share)), abs=1e-4)
-    assert m.warm_regions == 3 and m.where == "right"
+    assert m.warm_regions == 3 and m.where == "on the right"
     assert 0.3 < m.warm_contrast < 0.5
     assert m.bright_clipping == m.dark_clipping == 0
 
