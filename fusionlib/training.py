@@ -143,14 +143,13 @@ def fit(
     options = {"batch_size": batch, "num_workers": settings.workers,
                "collate_fn": collate if isinstance(train, DetectionSamples) else None}  # fmt: skip
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
-    model, optimizer, loader, check = accelerator.prepare(
-        model, optimizer, DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
-    )
+    loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
+    steps = epochs * len(loader)
     factor = {"constant": lambda step: 1, "cosine": lambda step: (1 + math.cos(math.pi * step / steps)) / 2}
     if settings.schedule not in factor:
         raise FusionError(f"schedule must be one of {', '.join(factor)}, but is {settings.schedule!r}")
-    steps = epochs * len(loader)
-    schedule = accelerator.prepare(torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, factor[settings.schedule]))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor[settings.schedule])
+    model, optimizer, loader, check, schedule = accelerator.prepare(model, optimizer, loader, check, schedule)
     accelerator.init_trackers("tensorboard")
     start, rows = resume(accelerator, folder)
     progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,

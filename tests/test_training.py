@@ -68,19 +68,23 @@ def test_stage_1_learns_and_says_how(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["fusion", "dfh"])
-def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path):
-    def train(folder, epochs):
+def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path, monkeypatch):
+    def train(folder):
         folder.mkdir(exist_ok=True)
         if stage == "dfh":
-            return stage_2(pairs, parts, folder, replace(SETTINGS, dfh_epochs=epochs)).state_dict()
-        return training.train_fusion_network(
-            pairs[:4], pairs[4:], folder, replace(SETTINGS, fusion_epochs=epochs)
-        ).state_dict()
+            return stage_2(pairs, parts, folder).state_dict()
+        return training.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS).state_dict()
 
-    whole = train(tmp_path / "whole", 3)
-    train(tmp_path / "parts", 1)
-    (tmp_path / "parts" / "checkpoint" / "epoch-0002").mkdir()  # as a kill amid the second checkpoint leaves it
-    resumed = train(tmp_path / "parts", 3)
+    def kill_after_first(accelerator, folder, rows):
+        checkpoint(accelerator, folder, rows)
+        (folder / "checkpoint" / "epoch-0002").mkdir()  # as a kill amid the second checkpoint leaves it
+        raise KeyboardInterrupt
+
+    whole, checkpoint = train(tmp_path / "whole"), training.checkpoint
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "checkpoint", kill_after_first)
+        train(tmp_path / "parts")
+    resumed = train(tmp_path / "parts")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     curves = [pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in ("whole", "parts")]
     pd.testing.assert_frame_equal(*curves)
@@ -122,6 +126,8 @@ def test_bad_input_is_refused(pairs, parts, tmp_path):
         training.train_fusion_network([], pairs[4:], tmp_path, SETTINGS)
     with pytest.raises(FusionError, match=r"without labels: \['5'\]"):
         training.train_text_dfh(network, detector, (pairs, texts), (pairs[:1], texts[:1]), tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match="schedule must be one of constant, cosine"):
+        training.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(SETTINGS, schedule="step"))
     with pytest.raises(FusionError, match="the loss became"):
         training.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(SETTINGS, fusion_lr=float("inf")))
 
