@@ -49,7 +49,7 @@ PROFILES = {
         name="quick", threads=2, workers=0, schedule="cosine",
         scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
         fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
-        detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=2, dfh_epochs=5, dfh_lr=5e-3,
+        detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
     ),
     "small": Profile(
         name="small", workers=0, schedule="cosine", validation=6, fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3,
