@@ -18,6 +18,7 @@ class Profile:
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
     scenes_test: int = 0
+    train_on: tuple[str, ...] = ("LLVIP",)  # data sets that stage 1 trains on (paper 4.1); empty: all with a train part
     detect_on: str = "LLVIP"  # the data set with labels that Text-DFH trains on (paper 4.1)
     validation: int = 100  # training pairs set aside to choose the best epoch (ours)
     # stage 1
@@ -47,13 +48,13 @@ class Profile:
 PROFILES = {
     "quick": Profile(
         name="quick", threads=2, workers=0, schedule="cosine",
-        scenes_train=72, scenes_test=32, detect_on="Scenes", validation=8,
+        scenes_train=72, scenes_test=32, train_on=(), detect_on="Scenes", validation=8,
         fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
     ),
     "small": Profile(
-        name="small", workers=0, schedule="cosine", validation=6, fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3,
-        dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
+        name="small", workers=0, schedule="cosine", train_on=(), validation=6,
+        fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
     ),
     "paper": Profile(),
 }  # fmt: skip

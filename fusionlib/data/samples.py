@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from fusionlib.config import Profile
 from fusionlib.data.augment import augment
 from fusionlib.data.pairs import Pair, image_size, load, split_luma
 from fusionlib.errors import FusionError
@@ -50,21 +51,27 @@ class Parts:
             )
 
 
-def parts(split: dict[str, list[Pair]], detect_on: str, validation: int) -> Parts:
+def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     """Divide the pairs of a split between the stages.
 
-    Stage 1 learns from all training pairs, stage 2 from those with labels in the data set `detect_on`; of each, the last
-    `validation` ones in the order of the rule, a fifth at most, are set aside to choose the best epoch.
+    Stage 1 learns from the training pairs of the data sets `train_on` (all, when it names none), stage 2 from the
+    labelled ones of `detect_on`. Of each, `validation` pairs, a fifth at most, spread over the list, are set aside to
+    choose the best epoch.
     """
     train, test = split["train"], split["test"]
-    labelled = [p for p in train if p.boxes is not None and p.dataset == detect_on]
-    fusion = max(0, len(train) - max(1, min(validation, len(train) // 5)))
-    dfh = max(0, len(labelled) - max(1, min(validation, len(labelled) // 5)))
+    fusion = [p for p in train if not settings.train_on or p.dataset in settings.train_on]
+    labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detect_on]
     return Parts(
-        detect_on, train[:fusion], train[fusion:], labelled[:dfh], labelled[dfh:], test,
-        [p for p in test if p.boxes is not None and p.dataset == detect_on],
+        settings.detect_on, *_set_aside(fusion, settings.validation), *_set_aside(labelled, settings.validation), test,
+        [p for p in test if p.boxes is not None and p.dataset == settings.detect_on],
         sorted({p.dataset for p in train + test if p.boxes is not None}),
     )  # fmt: skip
+
+
+def _set_aside(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
+    step = len(pairs) // max(1, min(count, len(pairs) // 5)) or 1
+    aside = pairs[step - 1 :: step][: max(1, count)]
+    return [p for p in pairs if not any(p is q for q in aside)], aside
 
 
 class Samples(Dataset):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusionlib.config import Profile
 from fusionlib.data import Pair, choose
 from fusionlib.data.samples import parts
 from fusionlib.errors import FusionError
@@ -15,6 +16,10 @@ def pair(dataset, split, i, labelled):
     return Pair(dataset, split, str(i), Path(f"{i}.png"), Path(f"{i}.jpg"), *labels)
 
 
+def settings(detect_on, validation, train_on=()):
+    return Profile(detect_on=detect_on, validation=validation, train_on=train_on)
+
+
 def split(labelled=10, unlabelled=5, test=4):
     return {
         "train": [pair("A", "train", i, i < labelled) for i in range(labelled + unlabelled)],
@@ -23,7 +28,7 @@ def split(labelled=10, unlabelled=5, test=4):
 
 
 def test_every_pair_has_one_place():
-    p = parts(split(), "A", validation=2)
+    p = parts(split(), settings("A", 2))
     assert p.counts == {"fusion_train": 13, "fusion_validation": 2, "dfh_train": 8, "dfh_validation": 2, "test": 5,
                         "labelled_test": 2}  # fmt: skip
     assert not set(p.dfh_train) & set(p.dfh_validation) and all(x.boxes is not None for x in p.dfh_train)
@@ -32,19 +37,27 @@ def test_every_pair_has_one_place():
 
 
 def test_validation_takes_a_fifth_at_most_and_one_at_least():
-    assert len(parts(split(), "A", validation=100).dfh_validation) == 2
-    assert len(parts(split(labelled=2), "A", validation=0).dfh_validation) == 1
+    assert len(parts(split(), settings("A", 100)).dfh_validation) == 2
+    assert len(parts(split(labelled=2), settings("A", 0)).dfh_validation) == 1
 
 
 @pytest.mark.parametrize("given, dataset", [(split(labelled=0), "A"), (split(labelled=1), "A"), (split(), "C")])
 def test_missing_labels_are_told_where_they_are_needed(given, dataset):
-    p = parts(given, dataset, validation=2)
+    p = parts(given, settings(dataset, 2))
     with pytest.raises(FusionError, match=rf"pairs of {dataset}, found .*labels are there for A, B"):
         p.require_labels()
 
 
+def test_validation_is_spread_over_data_sets_and_stage_1_keeps_to_its_own():
+    given = {"train": [pair(name, "train", i, True) for name in "AB" for i in range(10)], "test": []}
+    p = parts(given, settings("A", 4))
+    assert [x.dataset for x in p.fusion_validation] == ["A", "A", "B", "B"]
+    p = parts(given, settings("A", 4, train_on=("B",)))
+    assert {x.dataset for x in p.fusion_train + p.fusion_validation} == {"B"} and len(p.fusion_train) == 8
+
+
 def test_nothing_at_all():
-    p = parts({"train": [], "test": []}, "A", 3)
+    p = parts({"train": [], "test": []}, settings("A", 3))
     assert set(p.counts.values()) == {0}
     with pytest.raises(FusionError, match="for none"):
         p.require_labels()

@@ -67,7 +67,7 @@ def test_data_sets_without_parts_are_tests_and_own_ones_are_taken_whole():
     pairs += [Pair("MSRS", "train", "x", Path("a"), Path("b"))]
     pairs += [Pair("Scenes", split, split, Path("a"), Path("b")) for split in ("train", "test")]
     chosen = choose(pairs)
-    assert [pair.dataset for pair in chosen["train"]] == ["Scenes"]
+    assert [pair.dataset for pair in chosen["train"]] == ["MSRS", "Scenes"]
     assert [pair.dataset for pair in chosen["test"]] == ["M3FD"] * 200 + ["Scenes"]
 
 
