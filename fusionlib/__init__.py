@@ -18,6 +18,7 @@ if not (ROOT / "notebooks").is_dir():
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_CONFIG_DIR", str(ROOT / "data" / "cache"))
 os.environ.setdefault("YOLO_VERBOSE", "0")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # ultralytics would set this to 1 for the whole process on import.

@@ -30,7 +30,9 @@ socket.socket.connect = socket.create_connection = refuse
 import fusionlib as fl, os
 fl.detection.YOLOv5(1, width=.125)
 fl.feedback.encode(["quiet"])
-from ultralytics.utils import ONLINE, SETTINGS
+from PIL import Image
+from ultralytics.utils import AUTOINSTALL, ONLINE, SETTINGS
+assert Image.open.__module__ == "PIL.Image" and not AUTOINSTALL
 print(ONLINE, SETTINGS["sync"], os.environ["HF_HUB_DISABLE_TELEMETRY"])
 """
     assert python(code).splitlines()[-1] == "False False 1"

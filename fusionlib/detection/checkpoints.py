@@ -13,10 +13,10 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
-from ultralytics.utils import ROOT as ULTRALYTICS
 
 from fusionlib.errors import FusionError
 
+from .blocks import ROOT as ULTRALYTICS
 from .yolov5 import YOLOv5
 
 _EXPECTED = "a classic YOLOv5 (official yolov5n/s/m/l/x.pt, a state dict of one, or our .safetensors)"

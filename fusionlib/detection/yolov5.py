@@ -10,13 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
-from ultralytics.nn.modules import C3, SPPF, Concat, Conv
-from ultralytics.utils import SETTINGS
 
 from fusionlib.errors import FusionError
 
-if SETTINGS["sync"]:  # no analytics and no crash reports, even where the machine is online
-    SETTINGS.update(sync=False)
+from .blocks import C3, SPPF, Concat, Conv
 
 STRIDES = (8, 16, 32)
 
