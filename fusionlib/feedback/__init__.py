@@ -49,7 +49,7 @@ def ask(
         raise FusionError(f"backend must be one of {', '.join(BACKENDS)}, but is {backend!r}")
     model, respond = BACKENDS[backend]
     record = {"question": question, "backend": backend, "model": model, "settings": "{}", "encoder": encoder_name()}
-    images = tqdm(images, desc=f"asking {backend}", leave=False)
+    images = tqdm(images, desc=f"asking {backend}", leave=False, delay=5)  # no bar for what the store answers at once
     named = zip(itertools.repeat("") if names is None else names, images)
     answers = []
     while group := list(itertools.islice(named, batch)):
