@@ -1,4 +1,4 @@
-"""Metrics of correlation: SCD. Images as in `fusionlib.metrics.gradient`."""
+"""Metrics of correlation: SCD and CC. Images as in `fusionlib.metrics.windows`."""
 
 import torch
 
@@ -18,10 +18,20 @@ def pearson(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def scd(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     """SCD, the sum of the correlations of differences: what is not of one source should look like the other.
 
-    Range -2..2, higher is better. NaN where a source is flat or the fused image equals a source (0/0). VIFB has no SCD;
-    the codes that have one agree on it, and only its colour rule is VIFB's here.
+    Range -2..2, higher is better. NaN where a source is flat or the fused image equals a source (0/0).
 
     Reference: Aslantas and Bendes, A new image quality metric for image fusion: the sum of the correlations of
     differences, AEÜ International Journal of Electronics and Communications 69(12), 2015.
     """
     return pearson(fused - visible, ir) + pearson(fused - ir, visible)
+
+
+def correlation_coefficient(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """CC: the mean of the fused image's correlations with its two sources.
+
+    Range -1..1, higher is better. NaN where the fused image or a source is flat.
+
+    Reference: Deshmukh and Bhosale, Image fusion and image quality assessment of fused images, International Journal of
+    Image Processing 4(5), 2010.
+    """
+    return (pearson(fused, ir) + pearson(fused, visible)) / 2

@@ -1,43 +1,61 @@
-"""Metrics of structure: SSIM. Images as in `fusionlib.metrics.gradient`."""
+"""Metrics of structure: SSIM in the three forms of this literature. Images as in `fusionlib.metrics.windows`.
 
-import math
+All three are always defined, also on flat images. The form decides the value, and even the winner: with constants made
+for a range of 1 or 2 on gray values up to 255, flat regions are compared by their noise.
+
+Reference: Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions on
+Image Processing 13(4), 2004.
+"""
 
 import torch
+import torch.nn.functional as F
 
-WINDOW = 11  # pixels
-_TAPS = [math.exp(-((i - WINDOW // 2) ** 2) / (2 * 1.5**2)) for i in range(WINDOW)]
-_TAPS = [tap / sum(_TAPS) for tap in _TAPS]
+from fusionlib.metrics.windows import double, gaussian, valid
+
+WINDOW = 11  # pixels of the Gaussian window of sigma 1.5
+UNIFORM = 7  # pixels of the uniform window
 
 
-def _blur(image):
-    """The 11x11 Gaussian window of sigma 1.5, 'valid' region only: [B, C, H, W] -> [B, C, H - 10, W - 10]."""
-    for axis in (-2, -1):
-        length = image.shape[axis] - WINDOW + 1
-        shifted = [image.narrow(axis, i, length) for i in range(WINDOW)]
-        image = shifted[0] * _TAPS[0]
-        for part, tap in zip(shifted[1:], _TAPS[1:]):
-            image.add_(part, alpha=tap)
-    return image
+def _similarity(x, y, taps, dynamic_range, correction=1.0):
+    """SSIM of x and y, mean over the map where the window fits; `correction` is a factor on the (co)variances."""
+    # kornia gives the values of `ssim_sum` (the tests compare them) but takes over ten times as long on a CPU.
+    c1, c2 = (0.01 * dynamic_range) ** 2, (0.03 * dynamic_range) ** 2
+    mean_x, mean_y = valid(x, taps), valid(y, taps)
+    product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    covariance = (valid(x * y, taps) - product) * correction
+    variances = (valid(x * x + y * y, taps) - squares) * correction
+    return ((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))).mean((-2, -1))
 
 
 def ssim_sum(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """SSIM(ir, fused) + SSIM(visible, fused): the sum, as VIFB gives it, so twice the usual value.
+    """SSIM(ir, fused) + SSIM(visible, fused), as VIFB gives it, so twice the usual value.
 
-    Range -2..2, higher is better; always defined, also on flat images. Images of at least 11x11 pixels.
-    K1 = 0.01, K2 = 0.03, dynamic range 255.
-
-    Reference: Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE Transactions
-    on Image Processing 13(4), 2004.
+    Range -2..2, higher is better. Gaussian window of 11x11 pixels where it fits, dynamic range 255. Images of at least
+    11x11 pixels.
     """
-    # kornia gives the same values (the tests compare them) but takes over ten times as long on a CPU.
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_fused, square_fused = _blur(fused), fused * fused
-    total = 0
-    for source in (ir, visible):
-        mean = _blur(source)
-        product, squares = mean * mean_fused, mean * mean + mean_fused * mean_fused
-        covariance = _blur(source * fused) - product
-        variances = _blur(source * source + square_fused) - squares
-        similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-        total = total + similarity.mean((-2, -1))
-    return total
+    taps = gaussian(WINDOW, 1.5)
+    return sum(_similarity(fused, source, taps, 255) for source in (ir, visible))
+
+
+def ssim_mean(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """The mean of SSIM(ir, fused) and SSIM(visible, fused), as MATLAB's default for gray values in double gives it.
+
+    Range -1..1, higher is better. Gaussian window of 11x11 pixels, the border pixels repeated outside; dynamic range 1
+    on gray values 0..255, so the constants nearly vanish.
+    """
+    # float64: the variance of a flat region is a difference of squares, whose float32 error exceeds the constants.
+    fused, ir, visible = (F.pad(double(x), (5, 5, 5, 5), mode="replicate") for x in (fused, ir, visible))
+    taps = gaussian(WINDOW, 1.5)
+    return sum(_similarity(fused, source, taps, 1) for source in (ir, visible)) / 2
+
+
+def ssim_uniform(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """SSIM(ir, fused) + SSIM(visible, fused) as older scikit-image gives it for float32 images 0..255.
+
+    Range -2..2, higher is better. Uniform window of 7x7 pixels where it fits, sample covariance, dynamic range 2 (that
+    of the type float, not of the gray values). Images of at least 7x7 pixels.
+    """
+    fused, ir, visible = double(fused), double(ir), double(visible)
+    samples = UNIFORM * UNIFORM
+    taps = [1 / UNIFORM] * UNIFORM
+    return sum(_similarity(fused, source, taps, 2, samples / (samples - 1)) for source in (ir, visible))

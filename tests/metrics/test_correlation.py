@@ -1,16 +1,23 @@
-"""SCD against np.corrcoef and by hand."""
+"""SCD and CC against np.corrcoef and by hand."""
 
 import numpy as np
 import pytest
 import torch
 
-from fusionlib.metrics.correlation import pearson, scd
+from fusionlib.metrics.correlation import correlation_coefficient, pearson, scd
 
 
 def test_matches_numpy(triple, planes):
     fused, ir, visible = (image.astype(float).ravel() for image in triple)
     expected = np.corrcoef(fused - visible, ir)[0, 1] + np.corrcoef(fused - ir, visible)[0, 1]
     assert scd(*planes).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_cc_matches_numpy(triple, planes):
+    fused, ir, visible = (image.astype(float).ravel() for image in triple)
+    expected = (np.corrcoef(fused, ir)[0, 1] + np.corrcoef(fused, visible)[0, 1]) / 2
+    assert correlation_coefficient(*planes).item() == pytest.approx(expected, abs=1e-6)
+    assert correlation_coefficient(torch.ones_like(planes[0]), *planes[1:]).isnan()
 
 
 def test_a_sum_of_the_sources_scores_two_and_a_difference_less():

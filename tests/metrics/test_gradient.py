@@ -1,4 +1,4 @@
-"""Q_AB/F and AG against loops over pixels written from the definitions, and against cases worked out by hand."""
+"""Q_AB/F and N_AB/F against loops over pixels written from the definitions, and against cases worked out by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusionlib.metrics.gradient import average_gradient, q_abf, sobel
+from fusionlib.metrics.gradient import n_abf, q_abf, sobel
 
 
 def sobel_by_loops(image):
@@ -60,18 +60,46 @@ def test_q_abf_is_undefined_only_without_any_edge():
     assert q_abf(black, gray, gray).isfinite().all()
 
 
-def test_average_gradient_of_a_ramp():
-    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(9.0), indexing="ij")
-    ramp = (3 * x + 4 * y)[None, None]
-    assert average_gradient(ramp, ramp, ramp).item() == pytest.approx(math.sqrt(12.5) * 6 * 9 / (5 * 8))
+def n_abf_by_loops(fused, *sources):
+    def edges(image):
+        padded = np.pad(image.astype(float), 1, mode="reflect")
+        gx, gy = np.zeros(image.shape), np.zeros(image.shape)
+        for y in range(image.shape[0]):
+            for x in range(image.shape[1]):
+                window = padded[y:y + 3, x:x + 3]
+                gx[y, x] = (window * [[1, 0, -1], [2, 0, -2], [1, 0, -1]]).sum() / 8
+                gy[y, x] = (window * [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]).sum() / 8
+        return gx.ravel(), gy.ravel()
+
+    kept_apart = [edges(image) for image in (fused, *sources)]
+    lost = total = 0.0
+    for pixel in range(fused.size):
+        (fx, fy), *others = [(gx[pixel], gy[pixel]) for gx, gy in kept_apart]
+        gf = math.hypot(fx, fy)
+        artefact = all(gf > math.hypot(x, y) for x, y in others)
+        for x, y in others:
+            g = math.hypot(x, y)
+            ratio = min(g, gf) / max(g, gf) if g and gf else 0
+            angles = [math.copysign(math.pi / 2, dy) if dx == 0 and dy else (math.atan(dy / dx) if dx else 0)
+                      for dx, dy in ((x, y), (fx, fy))]
+            alignment = abs(abs(angles[0] - angles[1]) - math.pi / 2) * 2 / math.pi
+            quality = math.sqrt(0.9999 / (1 + math.exp(-19 * (ratio - 0.5)))
+                                * 0.9995 / (1 + math.exp(-22 * (alignment - 0.5))))
+            weight = g**1.5 if g >= 2 else 0.001
+            lost, total = lost + artefact * (1 - quality) * weight, total + weight
+    return lost / total
 
 
-def test_average_gradient_matches_numpy(triple, planes):
-    gy, gx = np.gradient(triple[0].astype(float))
-    reference = np.sqrt((gx**2 + gy**2) / 2).sum() / (36 * 52)
-    assert average_gradient(*planes).item() == pytest.approx(reference, rel=1e-6)
+def test_n_abf_matches_the_definition(triple, planes):
+    random = np.random.default_rng(3)
+    noisy = np.clip(triple[0] + random.normal(0, 20, triple[0].shape), 0, 255).round().astype(np.uint8)
+    value = n_abf(torch.from_numpy(noisy).float()[None, None], *planes[1:]).item()
+    assert value > 0.05  # noise is an artefact
+    assert value == pytest.approx(n_abf_by_loops(noisy, *triple[1:]), rel=1e-5)
 
 
-def test_average_gradient_of_a_flat_image_is_zero():
-    flat = torch.full((1, 3, 5, 5), 77.0)
-    assert average_gradient(flat, flat, flat).tolist() == [[0, 0, 0]]
+def test_n_abf_counts_nothing_where_no_edge_is_new(planes):
+    _, ir, visible = planes
+    assert n_abf(ir, ir, visible).item() == 0
+    flat = torch.full((1, 1, 2, 2), 90.0)
+    assert n_abf(flat, flat, flat).item() == 0

@@ -1,10 +1,20 @@
 """`evaluate`: what it accepts, how it treats colour, batches and types, what it refuses."""
 
+import math
+
 import pytest
 import torch
 
 from fusionlib.errors import FusionError
-from fusionlib.metrics import METRICS, PAPER, evaluate
+from fusionlib.metrics import CONVENTIONS, METRICS, PAPER, describe, evaluate
+
+IMAGES = {  # 48x50, one of which is the fused image, the others its sources
+    "noise": torch.randint(0, 256, (1, 3, 48, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)),
+    "dark": torch.randint(0, 3, (1, 1, 48, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)),
+    "black": torch.zeros(1, 1, 48, 50, dtype=torch.uint8),
+    "gray": torch.full((1, 3, 48, 50), 90, dtype=torch.uint8),
+    "white": torch.full((1, 1, 48, 50), 255, dtype=torch.uint8),
+}
 
 
 @pytest.fixture
@@ -22,13 +32,68 @@ def assert_same(ours, expected, **tolerance):
 def test_the_paper_has_five_metrics_and_only_q_cv_falls():
     assert PAPER == ("Q_AB/F", "Q_CV", "SSIM", "AG", "SCD")
     assert [name for name in PAPER if not METRICS[name].higher_is_better] == ["Q_CV"]
-    assert {metric.convention for metric in METRICS.values()} == {"vifb"}
+    assert len(METRICS) == 17 and all(metric.rules.keys() == CONVENTIONS.keys() for metric in METRICS.values())
 
 
-def test_values_lie_in_the_stated_ranges(images):
-    for name, values in evaluate(*images, names=METRICS).items():
-        low, high = METRICS[name].range
-        assert values.shape == (2,) and (values >= low).all() and (values <= high).all()
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("fused", IMAGES)
+def test_values_lie_in_the_stated_ranges_or_are_nan_whatever_the_images(fused, convention):
+    for ir in ("noise", "black", "gray"):
+        for visible in ("dark", "white", "gray"):
+            values = evaluate(IMAGES[fused], IMAGES[ir][:, :1], IMAGES[visible], METRICS, convention)
+            for name, value in values.items():
+                low, high = METRICS[name].rules[convention].range
+                assert value.shape == (1,) and value.dtype == torch.float32
+                slack = 1e-5 * max(1, abs(low)) if math.isfinite(low) else 0
+                assert value.isnan() or low - slack <= value <= high * (1 + 1e-5), (name, ir, visible, value)
+    # Flat images have no contrast: what divides by it is undefined, and nothing else.
+    undefined = {name for name, value in values.items() if value.isnan()}
+    assert undefined == {"gray": {"Q_CV", "SCD", "CC", "Q_CB"}}.get(fused, {"Q_CV", "SCD", "CC", "Q_CB"})
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_one_pixel_is_measured_or_refused_by_name(convention):
+    pixel = torch.tensor([[[[200]]]], dtype=torch.uint8)
+    for name, metric in METRICS.items():
+        smallest = metric.rules[convention].min_size
+        if smallest == 1:
+            assert evaluate(pixel, pixel, pixel, [name], convention)[name].shape == (1,)
+        else:
+            with pytest.raises(FusionError, match=f"{name} needs images of at least {smallest} pixels a side"):
+                evaluate(pixel, pixel, pixel, [name], convention)
+        enough = torch.randint(0, 256, (1, 1, smallest, smallest), dtype=torch.uint8)
+        assert evaluate(enough, enough, enough, [name], convention)[name].shape == (1,)
+
+
+def test_gray_conventions_measure_the_rounded_gray_image(images):
+    for convention, weights, rounding in (("tang", (0.2989, 0.5870, 0.1140), lambda gray: (gray + 0.5).floor()),
+                                          ("cddfuse", (0.299, 0.587, 0.114), torch.round)):
+        def gray(image, weights=weights, rounding=rounding):
+            luma = sum(weight * plane for weight, plane in zip(weights, image.float().unbind(1)))
+            return rounding(luma).to(torch.uint8)[:, None]
+
+        fused, ir, visible = images
+        ours = evaluate(fused, ir, visible, ("SD", "EN", "AG", "SCD"), convention)
+        assert_same(ours, evaluate(gray(fused), ir, gray(visible), ("SD", "EN", "AG", "SCD"), convention))
+        assert ours["SD"].ne(evaluate(fused, ir, visible, ["SD"])["SD"]).all()
+
+
+def test_a_table_of_how_to_read_the_numbers():
+    table = describe(("SSIM", "Q_CV"), "tang")
+    assert table.index.tolist() == ["SSIM", "Q_CV"]
+    assert table.loc["SSIM", ["better", "range", "convention", "reference"]].tolist() == [
+        "higher", "-1..1", "tang", "Wang et al. 2004"]
+    assert table.loc["Q_CV", ["better", "range"]].tolist() == ["lower", "0..∞"]
+    assert "borrowed" in table.loc["Q_CV", "definition"] and "borrowed" not in table.loc["SSIM", "definition"]
+    assert "borrowed" not in "".join(describe(PAPER[:4]).definition)
+    with pytest.raises(FusionError, match="Unknown metric 'SIM'"):
+        describe(("SIM",))
+
+
+def test_psnr_of_equal_images_is_infinite():
+    image = IMAGES["noise"]
+    for convention in CONVENTIONS:
+        assert evaluate(image, image, image, ["PSNR"], convention)["PSNR"].item() == math.inf
 
 
 def test_a_mean_of_the_sources_beats_noise_in_the_stated_direction(triple):
@@ -88,8 +153,9 @@ def test_black_and_flat_images_give_nan_only_where_the_definition_is_0_by_0():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda f, i, v: dict(convention="tang"), "Unknown metric convention 'tang': choose one of vifb"),
-    (lambda f, i, v: dict(names=("VIF",)), "Unknown metric 'VIF': choose from Q_AB/F, Q_CV"),
+    (lambda f, i, v: dict(convention="matlab"), "convention 'matlab': choose one of vifb, tang, cddfuse"),
+    (lambda f, i, v: dict(names=("VIFF",)), "Unknown metric 'VIFF': choose from Q_AB/F, Q_CV"),
+    (lambda f, i, v: dict(visible=torch.cat((v, v[:, :1]), 1)), "are 2x4x24x30: use .* to drop an alpha"),
     (lambda f, i, v: dict(fused=f[0]), "fused images must be a tensor .* but are 3x24x30"),
     (lambda f, i, v: dict(fused=f.numpy()), "fused images must be a tensor .* but are ndarray"),
     (lambda f, i, v: dict(ir=v[:, :2]), "infrared images must be .* but are 2x2x24x30"),
@@ -99,7 +165,8 @@ def test_black_and_flat_images_give_nan_only_where_the_definition_is_0_by_0():
     (lambda f, i, v: dict(fused=f.float()), "fused images are float, so their values must lie in 0..1"),
     (lambda f, i, v: dict(visible=v / 255 - 0.5), "visible images are float, so their values must lie in 0..1"),
     (lambda f, i, v: dict(ir=i / 255 * torch.nan), "infrared images contain NaN"),
-    (lambda f, i, v: dict(ir=i.int()), "infrared images must be uint8, or float 0..1, but are torch.int32"),
+    (lambda f, i, v: dict(ir=i.int()), "infrared images must be uint8, or float 0..1, but are torch.int32: divide by"),
+    (lambda f, i, v: dict(visible=v.to(torch.uint16)), "but are torch.uint16: divide by .* 65535 for 16 bit"),
     (lambda f, i, v: dict(fused=f[..., :10], ir=i[..., :10], visible=v[..., :10]),
      "SSIM needs images of at least 11 pixels a side, but these are 2x3x24x10"),
 ])

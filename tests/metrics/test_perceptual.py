@@ -1,28 +1,34 @@
-"""Q_CV against a plain NumPy version written from the definition, and against cases worked out by hand."""
+"""Q_CV and Q_CB against plain NumPy versions written from the definitions, and against cases worked out by hand."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
-from fusionlib.metrics.perceptual import q_cv
+from fusionlib.metrics.perceptual import q_cb, q_cv
 
 
 def sensitivity(r):
     return 2.6 * (0.0192 + 0.144 * r) * np.exp(-((0.144 * r) ** 1.1))
 
 
-def q_cv_by_blocks(fused, *sources):
-    def stretch(image):
-        image = image.astype(float)
-        return np.floor((image - image.min()) / (image.max() - image.min()) * 255 + 0.5)
+def stretch(image):
+    image = image.astype(float)
+    return np.floor((image - image.min()) / (image.max() - image.min()) * 255 + 0.5)
 
+
+def frequency(height, width, per_degree):
     def axis(n):  # the frequency axis of MATLAB's freqspace, -1..1
         return (np.arange(-n, n - 1, 2) if n % 2 == 0 else np.arange(1 - n, n, 2)) / n
 
+    return np.hypot(*np.meshgrid(axis(width) * width / per_degree, axis(height) * height / per_degree))
+
+
+def q_cv_by_blocks(fused, *sources):
     height, width = fused.shape
-    r = np.hypot(*np.meshgrid(axis(width) * width / 8, axis(height) * height / 8))
+    r = frequency(height, width, 8)
     fused, upper, lower = stretch(fused), 0.0, 0.0
     for source in map(stretch, sources):
         # The sign that convolution and correlation do not share is lost in the magnitude.
@@ -69,3 +75,32 @@ def test_flat_images_are_undefined(planes):
     flat, black = torch.full_like(fused, 90.0), torch.zeros_like(fused)
     assert q_cv(flat, ir, visible).isnan() and q_cv(fused, ir, flat).isnan() and q_cv(fused, black, black).isnan()
     assert q_cv(black, ir, black).isfinite()
+
+
+def q_cb_by_numpy(fused, *sources):
+    r = frequency(*fused.shape, 30)
+    filtering = np.exp(-((r / 15.387) ** 2)) - 0.7622 * np.exp(-((r / 1.3456) ** 2))
+    y, x = np.mgrid[-15:16, -15:16]
+    narrow, wide = (np.exp(-(x**2 + y**2) / (2 * s**2)) / (2 * np.pi * s**2) for s in (2, 4))
+
+    def contrast(image):
+        spectrum = np.fft.fftshift(np.fft.fft2(stretch(image))) * filtering
+        seen = np.fft.ifft2(np.fft.ifftshift(spectrum)).real
+        narrow_mean, wide_mean = (signal.convolve2d(seen, window, mode="same") for window in (narrow, wide))
+        local = np.abs(narrow_mean / wide_mean - 1)
+        return local**3 / (local**2 + 1e-4)
+
+    f, a, b = map(contrast, (fused, *sources))
+    share = a**2 / (a**2 + b**2)
+    return (share * np.minimum(a, f) / np.maximum(a, f) + (1 - share) * np.minimum(b, f) / np.maximum(b, f)).mean()
+
+
+def test_q_cb_matches_the_definition(triple, planes):
+    assert q_cb(*planes).item() == pytest.approx(q_cb_by_numpy(*triple), rel=1e-4)
+
+
+def test_q_cb_of_equal_images_is_one_and_of_flat_ones_undefined(planes):
+    fused, ir, visible = planes
+    assert q_cb(ir, ir, ir).item() == pytest.approx(1)
+    flat = torch.full_like(fused, 90.0)
+    assert q_cb(flat, ir, visible).isnan() and q_cb(fused, flat, visible).isnan()
