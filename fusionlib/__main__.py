@@ -1,4 +1,4 @@
-"""The command line of the suite: python -m fusionlib run | data check | train-detector."""
+"""The command line of the suite: python -m fusionlib run | data check | metrics | train-detector."""
 
 import argparse
 import sys
@@ -23,6 +23,19 @@ def main(argv: list[str] | None = None) -> int:
     check = data.add_parser("check", help="decode every file below a folder and report what is wrong")
     check.add_argument("folder")
     check.add_argument("--json", default=None, help="write the report here as well")
+
+    metrics = commands.add_parser(
+        "metrics", help="measure fused pictures against their sources",
+        description="Measure fused pictures against their sources, matched by file name; suffixes may differ. Where "
+        "file names carry more than the name, a star in quotes says what the name is: --fused 'results/*_ours.png'.",
+        epilog="Exit code: 0 where every picture has been measured; 3 where the table is there, but some pictures had "
+        "no partner, another size or were not readable (stderr names them); 1 where nothing could be measured.",
+    )  # fmt: skip
+    for what in ("fused", "ir", "visible"):
+        metrics.add_argument(f"--{what}", required=True, metavar="DIR", help=f"folder of the {what} pictures")
+    metrics.add_argument("--names", default="paper", help="paper (default: its five), all, or such as Q_AB/F,SSIM")
+    metrics.add_argument("--convention", default="vifb", help="whose definitions: vifb (default), tang or cddfuse")
+    metrics.add_argument("--out", default=None, metavar="CSV", help="file for one row per picture and their mean")
 
     train = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
     train.add_argument("--out", default=None, help="the file to write; default: the one in the package")
@@ -53,6 +66,44 @@ def _data(arguments: argparse.Namespace) -> int:
     from fusionlib.data.check import run_check
 
     return run_check(arguments.folder, arguments.json)
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    from fusionlib.evaluation import evaluate_folder, summary
+    from fusionlib.metrics import CONVENTIONS, METRICS, PAPER, describe
+
+    if arguments.out and not arguments.out.lower().endswith(".csv"):
+        raise FusionError(f"{arguments.out}: expected the name of a file that ends in .csv, found another one")
+    names = {"paper": PAPER, "all": tuple(METRICS)}.get(arguments.names, arguments.names.replace(" ", "").split(","))
+    convention = arguments.convention
+    problems = []
+    frame = evaluate_folder(arguments.fused, arguments.ir, arguments.visible, names, convention, problems)
+    means = summary(frame)
+    if arguments.out:
+        _write_table(arguments.out, frame, means)
+
+    table = describe(frame.columns, convention)
+    print(f"Measured: {len(frame)} pictures, convention {convention}: {CONVENTIONS[convention].note}\n")
+    print("\n".join(f"{name}: {definition}" for name, definition in table.pop("definition").items()))
+    print("\nMean over the n pictures where the metric is defined; low..high is its 95 % bootstrap interval:\n")
+    print(means.droplevel("dataset").join(table).to_string(float_format="{:.5g}".format))
+    return 3 if problems else 0
+
+
+def _write_table(path, frame, means):
+    """One row per picture and a last one called mean; printed instead where the file cannot be written."""
+    import pandas as pd
+
+    from fusionlib.data.pairs import write_atomically
+
+    last = means["mean"].unstack()[list(frame.columns)].assign(name="mean").set_index("name", append=True)
+    table = pd.concat([frame, last]).assign(convention=frame.attrs["convention"])
+    text = table.to_csv(na_rep="nan", float_format="%.7g", lineterminator="\n")
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        print(text)
+        raise FusionError(f"{path}: cannot be written ({error.strerror}); the table is printed instead") from None
 
 
 def _train_detector(arguments: argparse.Namespace) -> int:

@@ -2,10 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
 
 from fusionlib.__main__ import main
+from fusionlib.data.pairs import write_image
+from fusionlib.metrics import METRICS, PAPER
 
 
 def python(code):
@@ -41,6 +47,83 @@ print(ONLINE, SETTINGS["sync"], os.environ["HF_HUB_DISABLE_TELEMETRY"])
 def test_data_check(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Folders fused, ir and vi with the pictures 1 to 4 of 48x44 pixels, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for i in range(1, 5):
+        for kind, shape in (("fused", (44, 48)), ("ir", (44, 48)), ("vi", (44, 48, 3))):
+            write_image(tmp_path / kind / f"{i}.png", rng.integers(256, size=shape, dtype=np.uint8))
+    return ["--fused", "fused", "--ir", "ir", "--visible", "vi"]
+
+
+def test_metrics_of_folders(folders, tmp_path, capsys):
+    assert main(["metrics", *folders, "--names", "AG, MSE", "--convention", "tang", "--out", "new/table.csv"]) == 0
+    table = pd.read_csv("new/table.csv", dtype={"name": str})
+    assert list(table.columns) == ["dataset", "name", "AG", "MSE", "convention"] and set(table.convention) == {"tang"}
+    assert list(table.name) == ["1", "2", "3", "4", "mean"] and set(table.dataset) == {tmp_path.name}
+    np.testing.assert_allclose(table.AG[4], table.AG[:4].mean(), rtol=1e-6)
+    said = capsys.readouterr().out
+    assert "Measured: 4 pictures, convention tang: Tang's Evaluation" in said and "rgb2gray" in said
+    row = next(line.split() for line in said.splitlines() if line.startswith("MSE "))
+    assert float(row[1]) == pytest.approx(table.MSE[4], rel=1e-4) and float(row[2]) < float(row[1]) < float(row[3])
+    assert row[4:8] == ["4", "lower", "0..1", "tang"] and row[8] == "Jagalingam"
+
+
+def test_all_metrics_are_described_and_measured(folders, capsys):
+    assert main(["metrics", *folders, "--names", "all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, metric in METRICS.items():
+        assert f"{name}: {metric.rules['vifb'].note}" in lines
+        assert any(line.startswith(f"{name} ") and line.endswith(f" {metric.reference}") for line in lines)
+
+
+def test_metrics_of_folders_with_faults(folders, capsys):
+    """One missing, one of another size, one unreadable; 16 bit and alpha are no faults."""
+    rng = np.random.default_rng(1)
+    for i in (5, 6, 7):
+        for kind in ("fused", "ir", "vi"):
+            write_image(f"{kind}/{i}.png", rng.integers(256, size=(44, 48, 3), dtype=np.uint8))
+    assert main(["metrics", *folders, "--out", "whole.csv"]) == 0
+    whole = pd.read_csv("whole.csv", index_col="name")
+    gray = cv2.imread("fused/1.png", cv2.IMREAD_UNCHANGED)
+    write_image("fused/1.png", gray.astype(np.uint16) * 257)
+    cv2.imwrite("fused/5.png", np.dstack([cv2.imread("fused/5.png"), gray]))  # gray is its alpha
+    write_image("fused/2.png", gray[:10])
+    Path("ir/3.png").write_bytes(b"no picture")
+    Path("fused/4.png").unlink()
+    assert main(["metrics", *folders, "--out", "table.csv"]) == 3
+    table = pd.read_csv("table.csv", index_col="name")
+    assert list(table.index) == ["1", "5", "6", "7", "mean"] and list(table.columns[1:6]) == list(PAPER)
+    pd.testing.assert_frame_equal(table[:4], whole.loc[["1", "5", "6", "7"]])
+    said = capsys.readouterr().err
+    assert "not matched: 1" in said and "not measured: 2" in said
+    assert "ir/4.png: expected its partner fused in fused, found none called 4; add it or remove this one" in said
+    assert "fused/2.png: expected 48x44 like its infrared source ir/2.png, found 48x10" in said
+    assert "ir/3.png: expected a whole png, jpg, bmp or tiff picture, found 10 bytes" in said
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--names", "FID"], "Unknown metric 'FID'"),
+    (["--names", ""], "Unknown metric ''"),
+    (["--convention", "matlab"], "choose one of vifb, tang, cddfuse"),
+    (["--out", "results"], "results: expected the name of a file that ends in .csv"),
+    (["--ir", "fused"], "the fused and the infrared pictures are the same files"),
+    (["--fused", "nowhere"], "nowhere: expected a folder of pictures, found nothing"),
+])
+def test_metrics_refuses(folders, capsys, more, message):
+    assert main(["metrics", *folders, *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_metrics_are_printed_where_the_table_cannot_be_written(folders, capsys):
+    Path("file").touch()
+    assert main(["metrics", *folders, "--names", "AG", "--out", "file/table.csv"]) == 1
+    said = capsys.readouterr()
+    assert "file/table.csv: cannot be written (" in said.err and "dataset,name,AG,convention\n" in said.out
 
 
 def test_help(capsys):

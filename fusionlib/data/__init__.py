@@ -4,6 +4,7 @@ The everyday names are here. `fusionlib.data.augment.augment`, `fusionlib.data.c
 `fusionlib.data.scenes` live in the modules of their name.
 """
 
+from fusionlib.data import samples, scenes
 from fusionlib.data.labels import read_labels
 from fusionlib.data.layouts import Report, find, pair_folders, read
 from fusionlib.data.pairs import (
@@ -16,7 +17,6 @@ from fusionlib.data.pairs import (
     split_luma,
     write_image,
 )
-from fusionlib.data import samples, scenes
 from fusionlib.data.splits import choose, fingerprint, load_rules, read_manifest, summary, write_manifest
 
 __all__ = [
@@ -34,7 +34,9 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_manifest",
+    "samples",
     "scaled_boxes",
+    "scenes",
     "split_luma",
     "summary",
     "write_image",

@@ -165,8 +165,8 @@ def _name(folder):
 
 
 def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
-    ir_files, visible_files = (_files(report, folder, IMAGE_SUFFIXES) for folder in (ir_dir, visible_dir))
-    label_files = _files(report, labels_dir, (".xml", ".txt")) if labels_dir else {}
+    ir_files, visible_files = (files_by_stem(report, folder, IMAGE_SUFFIXES) for folder in (ir_dir, visible_dir))
+    label_files = files_by_stem(report, labels_dir, (".xml", ".txt")) if labels_dir else {}
     for stem in sorted(ir_files | visible_files):
         ir, visible = ir_files.get(stem), visible_files.get(stem)
         if not (ir and visible):
@@ -188,7 +188,7 @@ def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
         report.pairs.append(Pair(dataset, split, stem, ir, visible, boxes, classes))
 
 
-def _files(report, folder, suffixes):
+def files_by_stem(report, folder, suffixes):
     """Stem -> file for the files of these suffixes; a second file of one stem is a problem."""
     files = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -20,7 +20,7 @@ PERSON = "person"
 
 @dataclass(frozen=True)
 class Parts:
-    """Which pairs serve what, see `parts`. Detection is trained and tested on the labelled pairs of `detect_on` alone."""
+    """Which pairs serve what, see `parts`. Detection is trained and tested on labelled pairs of `detect_on` alone."""
 
     detect_on: str
     fusion_train: list[Pair]
@@ -34,7 +34,7 @@ class Parts:
     @property
     def counts(self) -> dict[str, int]:
         """How many pairs serve what."""
-        return {name: len(pairs) for name, pairs in vars(self).items() if isinstance(pairs, list) and name != "labelled_sets"}
+        return {k: len(v) for k, v in vars(self).items() if isinstance(v, list) and k != "labelled_sets"}
 
     @property
     def shown(self) -> list[Pair]:
@@ -46,8 +46,8 @@ class Parts:
         if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
             raise FusionError(
                 f"detection needs labelled training and test pairs of {self.detect_on}, found "
-                f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or set "
-                f"detect_on to another data set (labels are there for {', '.join(self.labelled_sets) or 'none'})"
+                f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or "
+                f"set detect_on to another data set (labels are there for {', '.join(self.labelled_sets) or 'none'})"
             )
 
 

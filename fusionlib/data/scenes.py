@@ -7,7 +7,6 @@ people from the infrared one.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from fusionlib.data import scene_plan as plan
 from fusionlib.data import scene_street as streets
+from fusionlib.data.pairs import write_atomically
 from fusionlib.data.scene_canvas import Canvas, mask
 from fusionlib.errors import FusionError
 
@@ -151,7 +151,7 @@ def write(folder, train: int, test: int, seed: int = 0, size: tuple[int, int] = 
         if {name: found.get(name) for name in wanted} != wanted:
             raise FusionError(f"{marker}: expected embedded scenes with {wanted}, found {found}; give another "
                               "folder, or delete this one.")
-    _replace(marker, json.dumps({**wanted, "finished": False}).encode())
+    write_atomically(marker, json.dumps({**wanted, "finished": False}).encode())
     for index in range(train + test):
         split, stem = "train" if index < train else "test", f"{index + 1:06d}"
         paths = [folder / "infrared" / split / f"{stem}.png", folder / "visible" / split / f"{stem}.png",
@@ -160,8 +160,8 @@ def write(folder, train: int, test: int, seed: int = 0, size: tuple[int, int] = 
             scene = render(index, seed, size)
             contents = _png(scene.ir), _png(scene.visible[..., ::-1]), _voc(stem, scene)
             for path, content in zip(paths, contents):
-                _replace(path, content)
-    _replace(marker, json.dumps({**wanted, "finished": True}).encode())
+                write_atomically(path, content)
+    write_atomically(marker, json.dumps({**wanted, "finished": True}).encode())
     return folder
 
 
@@ -194,11 +194,3 @@ def _voc(stem, scene):
         add(ElementTree.SubElement(item, "bndbox"), **dict(zip(("xmin", "ymin", "xmax", "ymax"), box)))
     ElementTree.indent(root)
     return ElementTree.tostring(root)
-
-
-def _replace(path, content):
-    """Write a file under a temporary name and move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    part.write_bytes(content)
-    os.replace(part, path)

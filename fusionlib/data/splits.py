@@ -36,7 +36,8 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
     Returns:
         {"train": [...], "test": [...]}, by data set and within it in the order of the rule, so the first n are a random
         choice too. Train pairs come from the official train part, test pairs from the test part or from an official
-        data set without parts; another data set without parts, such as a user's own folders, is divided. Where fewer are there than the rule asks for, all are taken; `summary` says so.
+        data set without parts; another data set without parts, such as a user's own folders, is divided. Where fewer
+        are there than the rule asks for, all are taken; `summary` says so.
     """
     rules = rules or load_rules()
     chosen = {part: [] for part in PARTS}
