@@ -1,13 +1,13 @@
 """Weights in and out: safetensors that know which network they belong to."""
 
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import nn
 
+from fusionlib.data.pairs import write_atomically
 from fusionlib.errors import FusionError
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextDFH, TextGuidedFusion
@@ -23,10 +23,8 @@ def save(model: FusionNetwork | TextGuidedFusion, path: str | Path) -> Path:
     part = model.harmonise if isinstance(model, TextGuidedFusion) else model
     kind, config = ("TextDFH", part["ir"].config) if part is not model else ("FusionNetwork", model.config)
     path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
     tensors = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
-    save_file(tensors, unfinished, metadata={"kind": kind, "config": json.dumps(config)})
-    os.replace(unfinished, path)
+    write_atomically(path, serialise(tensors, metadata={"kind": kind, "config": json.dumps(config)}))
     return path
 
 
