@@ -7,6 +7,8 @@ Reference: Wang et al., Image quality assessment: from error visibility to struc
 Image Processing 13(4), 2004.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -16,15 +18,24 @@ WINDOW = 11  # pixels of the Gaussian window of sigma 1.5
 UNIFORM = 7  # pixels of the uniform window
 
 
-def _similarity(x, y, taps, dynamic_range, correction=1.0):
-    """SSIM of x and y, mean over the map where the window fits; `correction` is a factor on the (co)variances."""
+def similarity(
+    x: torch.Tensor, y: torch.Tensor, taps: Sequence[float], dynamic_range: float, correction: float = 1.0
+) -> torch.Tensor:
+    """The map of SSIM between x and y where the window fits: [B, C, H, W] twice -> [B, C, H - n + 1, W - n + 1].
+
+    Args:
+        x, y: images.
+        taps: the separable window, n numbers that sum to 1.
+        dynamic_range: L, which the constants (0.01 L)^2 and (0.03 L)^2 come from.
+        correction: a factor on variances and covariance.
+    """
     # kornia gives the values of `ssim_sum` (the tests compare them) but takes over ten times as long on a CPU.
     c1, c2 = (0.01 * dynamic_range) ** 2, (0.03 * dynamic_range) ** 2
     mean_x, mean_y = valid(x, taps), valid(y, taps)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance = (valid(x * y, taps) - product) * correction
     variances = (valid(x * x + y * y, taps) - squares) * correction
-    return ((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))).mean((-2, -1))
+    return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
 
 
 def ssim_sum(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -34,7 +45,7 @@ def ssim_sum(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> to
     11x11 pixels.
     """
     taps = gaussian(WINDOW, 1.5)
-    return sum(_similarity(fused, source, taps, 255) for source in (ir, visible))
+    return sum(similarity(fused, source, taps, 255).mean((-2, -1)) for source in (ir, visible))
 
 
 def ssim_mean(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -46,7 +57,7 @@ def ssim_mean(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> t
     # float64: the variance of a flat region is a difference of squares, whose float32 error exceeds the constants.
     fused, ir, visible = (F.pad(double(x), (5, 5, 5, 5), mode="replicate") for x in (fused, ir, visible))
     taps = gaussian(WINDOW, 1.5)
-    return sum(_similarity(fused, source, taps, 1) for source in (ir, visible)) / 2
+    return sum(similarity(fused, source, taps, 1).mean((-2, -1)) for source in (ir, visible)) / 2
 
 
 def ssim_uniform(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -56,6 +67,6 @@ def ssim_uniform(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -
     of the type float, not of the gray values). Images of at least 7x7 pixels.
     """
     fused, ir, visible = double(fused), double(ir), double(visible)
-    samples = UNIFORM * UNIFORM
-    taps = [1 / UNIFORM] * UNIFORM
-    return sum(_similarity(fused, source, taps, 2, samples / (samples - 1)) for source in (ir, visible))
+    taps, samples = [1 / UNIFORM] * UNIFORM, UNIFORM * UNIFORM
+    maps = [similarity(fused, source, taps, 2, samples / (samples - 1)) for source in (ir, visible)]
+    return sum(each.mean((-2, -1)) for each in maps)
