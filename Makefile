@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 17179869184
 export MALLOC_TOP_PAD_ = 536870912
 
-.PHONY: setup run test lab publish detector
+.PHONY: setup run test lab publish detector bench
 
 setup: $(VENV)/installed
 
@@ -33,3 +33,6 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
+
+bench: setup  ## measure speed and memory on this machine into figures/bench.{csv,md}, about a minute
+	$(BIN)/python -m benchmarks

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from fusionlib.data.pairs import Pair, image_size, load, merge_luma, read_image, split_luma, write_image
 from fusionlib.data.samples import fit_into, people, scale_into
-from fusionlib.detection import YOLOv5, average_precision, detect
+from fusionlib.detection import YOLOv5, detect, measure
 from fusionlib.models import FusionNetwork, TextGuidedFusion
 
 
@@ -96,8 +96,8 @@ def find_people(
 
 
 def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor]) -> pd.DataFrame:
-    """Average precision of people per candidate: mAP@.5, mAP@.75, mAP@.5:.95, number of images and of true boxes."""
-    table = pd.DataFrame({name: average_precision(boxes, truths) for name, boxes in found.items()}).T
+    """Detection of people per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
+    table = pd.DataFrame({name: measure(boxes, truths, heights={}) for name, boxes in found.items()}).T
     return table.astype({"images": int, "boxes": int})
 
 

@@ -5,13 +5,16 @@ detector, and judges the fused images by mAP.
 """
 
 from .checkpoints import load_yolov5, save_yolov5
-from .evaluate import average_precision, class_indices, detect
+from .evaluate import class_indices, detect
 from .loss import HYP, YOLOv5Loss, scale_hyp, to_targets
+from .measures import HEIGHTS, average_precision, measure, miss_rate_curve
 from .train import SCENE_DETECTOR, bf16_supported, train_detector, train_scene_detector
+from .uncertainty import intervals, paired
 from .yolov5 import COCO_ANCHORS, STRIDES, YOLOv5, freeze
 
 __all__ = [
     "COCO_ANCHORS",
+    "HEIGHTS",
     "HYP",
     "SCENE_DETECTOR",
     "STRIDES",
@@ -22,7 +25,11 @@ __all__ = [
     "class_indices",
     "detect",
     "freeze",
+    "intervals",
     "load_yolov5",
+    "measure",
+    "miss_rate_curve",
+    "paired",
     "save_yolov5",
     "scale_hyp",
     "to_targets",

@@ -17,8 +17,9 @@ from fusionlib import devices
 from fusionlib.errors import FusionError
 
 from .checkpoints import load_yolov5, save_yolov5
-from .evaluate import average_precision, detect
+from .evaluate import detect
 from .loss import YOLOv5Loss, to_targets
+from .measures import average_precision
 from .yolov5 import YOLOv5
 
 #: The small detector of the quick profile, trained by train_scene_detector on embedded scenes.

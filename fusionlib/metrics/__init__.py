@@ -14,6 +14,8 @@ from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, Conventio
 
 __all__ = ["CONVENTIONS", "METRICS", "PAPER", "Convention", "Metric", "Rule", "describe", "evaluate"]
 
+CACHED = 2**19  # values per image of a metric's arithmetic that a usual second and third level cache holds
+
 
 @torch.no_grad()
 def evaluate(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor, names: Iterable[str] = PAPER,
@@ -47,8 +49,13 @@ def evaluate(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor, names
         if min(fused.shape[-2:]) < rule.min_size:
             raise FusionError(f"{name} needs images of at least {rule.min_size} pixels a side, but these are "
                               f"{_shape(fused)}: use larger images or leave it out.")
-    images = [CONVENTIONS[convention].colour(image) for image in (fused, ir, visible)]
-    return {name: rule.function(*images).mean(1).to(fused) for name, rule in rules.items()}
+    colour = CONVENTIONS[convention].colour
+    # A few images at a time: on a CPU the planes of more would not stay in the cache between two operations.
+    count = len(fused) if fused.device.type != "cpu" else max(1, CACHED // fused[0].numel())
+    pieces = [tuple(map(colour, piece)) for piece in zip(*(image.split(count) for image in (fused, ir, visible)))]
+    return {
+        name: torch.cat([rule.function(*piece).mean(1).to(fused) for piece in pieces]) for name, rule in rules.items()
+    }
 
 
 def _gray_values(image, what):

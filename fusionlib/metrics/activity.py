@@ -4,6 +4,8 @@ Higher counts as better in this literature, though noise and ringing raise all f
 `fusionlib.metrics.windows`.
 """
 
+import math
+
 import torch
 
 from fusionlib.metrics.gradient import sobel
@@ -21,9 +23,13 @@ def average_gradient(
     and multi-scale image decomposition, Optics Communications 341, 2015.
     """
     height, width = fused.shape[-2:]
-    gy, gx = torch.gradient(fused, dim=(-2, -1))
-    gradient = ((gx * gx + gy * gy) / 2).sqrt()
-    return gradient.mean((-2, -1)) if per_pixel else gradient.sum((-2, -1)) / ((height - 1) * (width - 1))
+    # One more row or column, continued in a straight line, makes the border's one-sided difference a central one.
+    wide = torch.cat((2 * fused[..., :1] - fused[..., 1:2], fused, 2 * fused[..., -1:] - fused[..., -2:-1]), -1)
+    tall = torch.cat((2 * fused[..., :1, :] - fused[..., 1:2, :], fused,
+                      2 * fused[..., -1:, :] - fused[..., -2:-1, :]), -2)
+    gx, gy = wide[..., 2:] - wide[..., :-2], tall[..., 2:, :] - tall[..., :-2, :]  # twice the derivatives
+    total = gx.mul_(gx).addcmul_(gy, gy).sqrt_().sum((-2, -1)) / math.sqrt(8)
+    return total / (height * width if per_pixel else (height - 1) * (width - 1))
 
 
 def edge_intensity(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ def pearson(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     def centred(image):
         # Without the first pixel's value a flat image is zero, and so exactly zero after centring, in float32 too.
         image = image - image[..., :1, :1]
-        return (image - image.mean((-2, -1), keepdim=True)).flatten(-2)
+        return image.sub_(image.mean((-2, -1), keepdim=True)).flatten(-2)
 
     x, y = centred(x), centred(y)
     return torch.linalg.vecdot(x, y) / (torch.linalg.vecdot(x, x) * torch.linalg.vecdot(y, y)).sqrt()

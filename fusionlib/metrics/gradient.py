@@ -14,13 +14,17 @@ def sobel(image: torch.Tensor, padding: str = "constant") -> tuple[torch.Tensor,
     # Written as sums of shifted images: exact on whole gray values and four times faster than conv2d on a CPU.
     padded = F.pad(image, (1, 1, 1, 1), mode=padding)
     across = padded[..., :-2] - padded[..., 2:]
-    along = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
-    return across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :], along[..., 2:, :] - along[..., :-2, :]
+    along = torch.add(padded[..., :-2], padded[..., 1:-1], alpha=2).add_(padded[..., 2:])
+    gx = torch.add(across[..., :-2, :], across[..., 1:-1, :], alpha=2).add_(across[..., 2:, :])
+    return gx, along[..., 2:, :] - along[..., :-2, :]
 
 
 def _edges(image):
+    """Strength and orientation of the edges; where gx is 0 the angle is pi / 2, whatever gy is."""
     gx, gy = sobel(image)
-    return (gx * gx + gy * gy).sqrt(), torch.where(gx == 0, math.pi / 2, torch.atan(gy / gx))
+    slope = (gy / gx).nan_to_num_(math.inf, math.inf, math.inf)
+    # atan2 is faster than atan, and nan_to_num than where, on a CPU.
+    return (gx * gx).addcmul_(gy, gy).sqrt_(), torch.atan2(slope, slope.new_ones(()))
 
 
 def q_abf(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -37,13 +41,13 @@ def q_abf(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch
     kept = total = 0
     for source in (ir, visible):
         strength, angle = _edges(source)
-        ratio = torch.minimum(strength, strength_fused) / torch.maximum(strength, strength_fused)
-        ratio = torch.where(strength == strength_fused, strength, ratio)
-        alignment = 1 - (angle - angle_fused).abs() / (math.pi / 2)
-        quality = 0.9994 * torch.sigmoid(15 * (ratio - 0.5)) * (0.9879 * torch.sigmoid(22 * (alignment - 0.8)))
-        kept = kept + (quality * strength).sum((-2, -1))
+        ratio = torch.minimum(strength, strength_fused).div_(torch.maximum(strength, strength_fused).clamp_min_(1e-9))
+        ratio.addcmul_(ratio.floor(), strength - 1)  # only a ratio of equal strengths reaches 1; without any, weight 0
+        alignment = (angle - angle_fused).abs_().mul_(-2 / math.pi).add_(1)
+        quality = ratio.sub_(0.5).mul_(15).sigmoid_().mul_(alignment.sub_(0.8).mul_(22).sigmoid_())
+        kept = kept + torch.linalg.vecdot(quality.flatten(-2), strength.flatten(-2))
         total = total + strength.sum((-2, -1))
-    return kept / total
+    return 0.9994 * 0.9879 * kept / total
 
 
 def n_abf(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -56,7 +60,7 @@ def n_abf(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch
     """
     def edges(image):
         gx, gy = (part / 8 for part in sobel(image, "reflect"))
-        return (gx * gx + gy * gy).sqrt(), torch.where((gx == 0) & (gy == 0), 0, torch.atan(gy / gx))
+        return (gx * gx + gy * gy).sqrt(), torch.atan((gy / gx).nan_to_num_(0, math.inf, -math.inf))
 
     strength_fused, angle_fused = edges(fused)
     sources = [edges(source) for source in (ir, visible)]
@@ -66,7 +70,7 @@ def n_abf(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch
         ratio = torch.minimum(strength, strength_fused) / torch.maximum(strength, strength_fused).clamp_min(1e-12)
         alignment = ((angle - angle_fused).abs() - math.pi / 2).abs() / (math.pi / 2)
         quality = 0.9999 * torch.sigmoid(19 * (ratio - 0.5)) * (0.9995 * torch.sigmoid(22 * (alignment - 0.5)))
-        weight = torch.where(strength >= 2, strength**1.5, 0.001)
+        weight = torch.where(strength >= 2, strength * strength.sqrt(), 0.001)
         lost = lost + (artefact * (1 - quality.sqrt()) * weight).sum((-2, -1))
         total = total + weight.sum((-2, -1))
     return lost / total

@@ -33,12 +33,14 @@ def _difference_of_gaussians(height, width, device):
 
 def _see(image, sensitivity):
     """The image as the eye's contrast sensitivity lets it through."""
-    return torch.fft.irfft2(torch.fft.rfft2(image) * sensitivity, s=image.shape[-2:])
+    return torch.fft.irfft2(torch.fft.rfft2(image).mul_(sensitivity), s=image.shape[-2:])
 
 
 def _block_means(image):
     height, width = image.shape[-2:]
-    return F.avg_pool2d(F.pad(image, (0, -width % BLOCK, 0, -height % BLOCK)), BLOCK)
+    if height % BLOCK or width % BLOCK:
+        image = F.pad(image, (0, -width % BLOCK, 0, -height % BLOCK))
+    return image.unflatten(-2, (-1, BLOCK)).mean(-2).unflatten(-1, (-1, BLOCK)).mean(-1)  # faster than avg_pool2d
 
 
 def q_cv(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -58,10 +60,10 @@ def q_cv(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor) -> torch.
     distortion = weight = 0
     for source in (ir, visible):
         gx, gy = sobel(source)
-        energy = gx * gx + gy * gy
-        saliency = _block_means(energy * energy * energy.sqrt())
-        difference = _see(source - fused, sensitivity)
-        distortion = distortion + (saliency * _block_means(difference * difference)).sum((-2, -1))
+        energy = gx.mul_(gx).addcmul_(gy, gy)
+        saliency = _block_means(energy.sqrt().mul_(energy).mul_(energy))
+        seen = _see(source - fused, sensitivity)
+        distortion = distortion + (saliency * _block_means(seen.square_())).sum((-2, -1))
         weight = weight + saliency.sum((-2, -1))
     return distortion / weight
 

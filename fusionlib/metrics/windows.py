@@ -31,8 +31,8 @@ def valid(image: torch.Tensor, taps: Sequence[float]) -> torch.Tensor:
 def stretch(image: torch.Tensor) -> torch.Tensor:
     """Each image to 0..255 by its own minimum and maximum, rounded half up; black stays black, other flat ones NaN."""
     low, high = image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
-    stretched = ((image - low) * 255 / (high - low) + 0.5).floor()
-    return torch.where(high == 0, image, stretched)
+    span = torch.where(high == 0, 1, high - low)
+    return (image - low).mul_(255).div_(span).add_(0.5).floor_()
 
 
 def double(image: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fusionlib import metrics
 from fusionlib.errors import FusionError
 from fusionlib.metrics import CONVENTIONS, METRICS, PAPER, describe, evaluate
 
@@ -105,7 +106,9 @@ def test_a_mean_of_the_sources_beats_noise_in_the_stated_direction(triple):
         assert (value > noise[name]) == METRICS[name].higher_is_better, name
 
 
-def test_a_batch_is_its_images_one_by_one(images):
+@pytest.mark.parametrize("cached", [metrics.CACHED, 1])
+def test_a_batch_is_its_images_one_by_one(images, cached, monkeypatch):
+    monkeypatch.setattr(metrics, "CACHED", cached)  # all at once, and each on its own
     one_by_one = [evaluate(*(image[i:i + 1] for image in images)) for i in range(2)]
     assert_same(evaluate(*images), {name: torch.cat([one[name] for one in one_by_one]) for name in PAPER})
 

@@ -1,0 +1,47 @@
+"""Run the benchmarks, print one table, write figures/bench.csv and figures/bench.md: python -m benchmarks [metrics]."""
+
+import argparse
+import os
+import sys
+from datetime import date
+
+MODULES = ("metrics",)
+
+HOW = """\
+The ways to do a task take turns in one process, so caches are warm. Times are medians over the rounds, with quartiles
+in brackets; "times faster" compares a way with the first one of its task within a round. Peak memory is what the first
+call adds to the peak (ru_maxrss) of a fresh process that has imported the benchmark and made its inputs."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure the benchmarks named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the suite is on this machine.")
+    parser.add_argument("modules", nargs="*", metavar="module", help=f"of {', '.join(MODULES)}; all by default")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch and NumPy (1)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="about how long to time one task (2)")
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.modules) - set(MODULES):
+        parser.error(f"unknown benchmark {min(unknown)}: choose from {', '.join(MODULES)}")
+    # The libraries read these when they are imported.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(arguments.threads)
+
+    import pandas as pd
+
+    from benchmarks import timing
+    from fusionlib import ROOT
+
+    names = arguments.modules or MODULES
+    rows = pd.concat([timing.measure(f"benchmarks.{name}", arguments.seconds) for name in names], ignore_index=True)
+    described = timing.machine(arguments.threads)
+    subjects = "\n".join(f"- {name}: {sys.modules[f'benchmarks.{name}'].__doc__.splitlines()[0]}" for name in names)
+    report = "\n\n".join(("# Benchmarks", f"{date.today()}. {described}.", HOW, subjects, timing.markdown(rows)))
+    print(report)
+    figures = ROOT / "figures"
+    figures.mkdir(exist_ok=True)
+    rows.assign(date=date.today(), machine=described).to_csv(figures / "bench.csv", index=False, float_format="%.4g")
+    (figures / "bench.md").write_text(report + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The NumPy reference against our metrics, two independent writings of one definition, and the timing tool."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import metrics, numpy_metrics, timing
+from fusionlib.errors import FusionError
+from fusionlib.metrics import PAPER, evaluate
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def agree(fused, ir, visible):
+    ours = evaluate(*(torch.from_numpy(image)[None, None] for image in (fused, ir, visible)))
+    for name in PAPER:
+        assert ours[name].item() == pytest.approx(numpy_metrics.METRICS[name](fused, ir, visible), rel=1e-5), name
+
+
+@pytest.mark.parametrize("size", [(64, 80), (67, 83), (11, 200)])
+def test_numpy_and_ours_agree_on_noise_of_any_size(size):
+    # Odd sizes take the other frequency grid and incomplete blocks of Q_CV.
+    agree(*np.random.default_rng(3).integers(0, 256, (3, *size), dtype=np.uint8))
+
+
+def test_numpy_and_ours_agree_on_a_scene():
+    arrays = metrics.inputs()
+    assert {image.shape for image in arrays.values()} == {(480, 640)}
+    agree(**arrays)
+
+
+def test_numpy_and_ours_agree_on_equal_strengths_and_flat_parts():
+    ir, visible = np.random.default_rng(5).integers(0, 256, (2, 48, 64), dtype=np.uint8)
+    ir[:20], visible[:20, :30] = 0, 90
+    fused = np.where(np.arange(64) < 40, ir, visible)  # its edges are those of a source nearly everywhere
+    agree(fused, ir, visible)
+
+
+def test_a_benchmark_of_unequal_things_is_refused(monkeypatch):
+    monkeypatch.setitem(numpy_metrics.METRICS, "AG", lambda fused, ir, visible: 1.0)
+    with pytest.raises(FusionError, match=r"AG should be 1 .* but is"):
+        metrics.inputs()
+
+
+def test_every_metric_and_the_batch_are_cases_that_run():
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    cases = metrics.cases(dict(zip(("fused", "ir", "visible"), images)))
+    assert {case.task for case in cases} > set(metrics.METRICS)
+    for case in cases:
+        case.run()
+    batch = [case.run()["AG"] for case in cases if case.way == "fusionlib, one call"]
+    assert [len(values) for values in batch] == [1, metrics.BATCH, metrics.BATCH]
+
+
+def test_ways_take_turns_and_a_first_round_is_not_counted():
+    order = []
+    times = timing.interleaved([lambda: order.append("a"), lambda: order.append("b")], seconds=0, least=3)
+    assert times.shape == (3, 2) and (times > 0).all()
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+
+
+def test_table_compares_with_the_first_way_of_the_task():
+    cases = [timing.Case("sleep", "slow", lambda: time.sleep(0.02)), timing.Case("alone", "only", lambda: None),
+             timing.Case("sleep", "fast", lambda: time.sleep(0.002))]
+    rows = timing.table(cases, seconds=0).set_index("way")
+    assert list(rows.index) == ["slow", "fast", "only"] and list(rows.task) == ["sleep", "sleep", "alone"]
+    assert rows.speedup["slow"] == rows.speedup["only"] == 1
+    assert rows.ms["slow"] >= 20 and rows.speedup["fast"] > 2
+    assert (rows.speedup_low <= rows.speedup).all() and (rows.speedup <= rows.speedup_high).all()
+
+
+def test_markdown_names_times_ratio_and_memory():
+    row = {"benchmark": "x", "task": "t", "way": "old", "ms": 1234.5, "ms_low": 1000.0, "ms_high": 2000.0,
+           "speedup": 1.0, "speedup_low": 1.0, "speedup_high": 1.0, "peak_mb": 3.2}
+    other = row | {"way": "new", "ms": 2.345, "ms_low": 2.0, "ms_high": 3.0, "speedup": 526.4}
+    lines = timing.markdown(pd.DataFrame([row, other])).splitlines()
+    assert lines[2:] == ["| x | t | old | 1234 (1000..2000) |  | 3 |", "| x | t | new | 2.35 (2..3) | 526 (1..1) | 3 |"]
+
+
+def test_memory_is_that_of_the_case_and_not_of_this_process(tmp_path, monkeypatch):
+    (tmp_path / "filled.py").write_text(
+        "import numpy as np\nfrom benchmarks.timing import Case\n"
+        "def cases(arrays):\n"
+        "    return [Case('fill', str(n), lambda n=n: np.ones(n * 125_000)) for n in arrays['megabytes']]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ours = np.ones(40_000_000)  # 320 MB that the children must not count
+    few, many = timing.peak_memory("filled", {"megabytes": np.array([1, 100])}, 2)
+    assert few < 5 and many == pytest.approx(100, abs=5)
+    assert ours.all()
+
+
+def test_an_unknown_benchmark_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["nothing"])
+    assert "unknown benchmark nothing: choose from metrics" in capsys.readouterr().err
+
+
+def test_the_machine_is_described_without_a_path():
+    text = timing.machine(2)
+    assert "Python 3." in text and "2 threads" in text and "/" not in text
