@@ -34,5 +34,5 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
 
-bench: setup  ## measure speed and memory on this machine into figures/bench.{csv,md}, about a minute
+bench: setup  ## measure speed and memory on this machine into figures/bench.{csv,md}, some minutes
 	$(BIN)/python -m benchmarks

@@ -1,11 +1,11 @@
-"""Run the benchmarks, print one table, write figures/bench.csv and figures/bench.md: python -m benchmarks [metrics]."""
+"""Run the benchmarks, print one table, write figures/bench.csv and bench.md: python -m benchmarks [module ...]."""
 
 import argparse
 import os
 import sys
 from datetime import date
 
-MODULES = ("metrics",)
+MODULES = ("metrics", "feedback")
 
 HOW = """\
 The ways to do a task take turns in one process, so caches are warm. Times are medians over the rounds, with quartiles

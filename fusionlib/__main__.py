@@ -1,8 +1,10 @@
-"""The command line of the suite: python -m fusionlib run | data check | metrics | train-detector."""
+"""The command line of the suite: python -m fusionlib run | data check | ask | metrics | train-detector."""
 
 import argparse
 import sys
+from pathlib import Path
 
+from fusionlib.config import parse_settings
 from fusionlib.errors import FusionError
 
 
@@ -23,6 +25,19 @@ def main(argv: list[str] | None = None) -> int:
     check = data.add_parser("check", help="decode every file below a folder and report what is wrong")
     check.add_argument("folder")
     check.add_argument("--json", default=None, help="write the report here as well")
+
+    ask = commands.add_parser(
+        "ask", help="ask a multimodal language model about pictures",
+        description="Ask about every picture below a folder, and keep answers and features in a store, such as the "
+        "folder answers of a run, where notebook 03 finds them. What the store knows is not asked again; after an "
+        "interrupt, the same command goes on. 'accelerate launch --multi_gpu -m fusionlib ask ...' shares the "
+        "pictures among GPUs.",
+    )  # fmt: skip
+    ask.add_argument("--images", required=True, metavar="DIR", help="folder of pictures, with folders in it or without")
+    ask.add_argument("--store", required=True, metavar="DIR", help="folder of the store")
+    ask.add_argument("--backend", default="llava", help="llava (default), server, rules, fixed or none")
+    ask.add_argument("--question", default=None, help="default: the paper's")
+    ask.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the back end")
 
     metrics = commands.add_parser(
         "metrics", help="measure fused pictures against their sources",
@@ -52,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from fusionlib import suite
 
     only = [n for n in arguments.only.split(",") if n]
-    settings = suite.parse_settings(arguments.set)
+    settings = parse_settings(arguments.set)
     table = suite.run(arguments.profile, arguments.data_root, only, settings, arguments.out)
     print("\n" + table.to_string(index=False, na_rep=""))
     if (table.state != "done").any():
@@ -66,6 +81,23 @@ def _data(arguments: argparse.Namespace) -> int:
     from fusionlib.data.check import run_check
 
     return run_check(arguments.folder, arguments.json)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from fusionlib import feedback
+    from fusionlib.data.pictures import Pictures, find_pictures
+
+    paths = find_pictures(arguments.images)
+    names = [path.relative_to(Path(arguments.images).expanduser()).with_suffix("").as_posix() for path in paths]
+    responder = feedback.make(arguments.backend, **parse_settings(arguments.set))
+    store = feedback.open_store(arguments.store)
+    before = len(store)
+    question = arguments.question or feedback.QUESTION
+    answers = feedback.ask(Pictures(paths), responder, question, store, names)
+    if feedback.process().is_main_process:
+        new = len(store) - before
+        print(f"{len(answers)} pictures, {new} new answers of {responder.model}, kept in {store.folder}")
+    return 0
 
 
 def _metrics(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,7 @@
 """Profiles: how much data and time a run takes. Plain values, overridden by a notebook's parameters cell."""
 
+import ast
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from fusionlib.errors import FusionError
@@ -29,7 +31,8 @@ class Profile:
     fusion_epochs: int = 100
     fusion_lr: float = 1e-3  # the exponent is lost in the paper
     # feedback
-    backend: str = "rules"
+    backend: str = "llava"
+    backend_options: str = ""  # of the back end, such as "model=llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
     # stage 2
     detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
     detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
@@ -39,7 +42,6 @@ class Profile:
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
 
-
     def part(self, *prefixes: str) -> dict:
         """The settings whose names begin so: what a stage's results depend on."""
         return {k: v for k, v in asdict(self).items() if k.startswith(prefixes)}
@@ -48,12 +50,12 @@ class Profile:
 PROFILES = {
     "quick": Profile(
         name="quick", threads=2, workers=0, schedule="cosine",
-        scenes_train=72, scenes_test=32, train_on=(), detect_on="Scenes", validation=8,
+        scenes_train=72, scenes_test=32, train_on=(), detect_on="Scenes", validation=8, backend="rules",
         fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
     ),
     "small": Profile(
-        name="small", workers=0, schedule="cosine", train_on=(), validation=6,
+        name="small", workers=0, schedule="cosine", train_on=(), validation=6, backend="rules",
         fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
     ),
     "paper": Profile(),
@@ -87,3 +89,17 @@ def profile(name: str = "quick", **overrides) -> Profile:
         if wanted in (int, float) and changed[key] < 0:
             changed[key] = wanted(0)
     return replace(base, **changed)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict:
+    """`key=value` strings as plain values: numbers, booleans and strings."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise FusionError(f"a setting is written as key=value, but this is {pair!r}")
+        try:
+            settings[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[key] = value
+    return settings

@@ -1,6 +1,6 @@
 """Fuse and refine whole images, and find people in them: what notebooks do with trained networks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.data.pairs import Pair, image_size, load, merge_luma, read_image, split_luma, write_image
+from fusionlib.data.pairs import Pair, image_size, load, merge_luma, split_luma, write_image
+from fusionlib.data.pictures import Pictures
 from fusionlib.data.samples import fit_into, people, scale_into
 from fusionlib.detection import YOLOv5, detect, measure
 from fusionlib.models import FusionNetwork, TextGuidedFusion
@@ -40,7 +41,7 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
 
 def image_path(folder: Path, pair: Pair) -> Path:
     """Where the fused image of a pair lies: folder/dataset/split/name.png."""
-    return folder / pair.dataset / pair.split / f"{pair.name}.png"
+    return folder / f"{pair.label}.png"
 
 
 def fuse_pairs(
@@ -56,10 +57,9 @@ def fuse_pairs(
             write_image(path, fuse(model, *load(pair), None if texts is None else texts[index]))
 
 
-def read_fused(folder: Path, pairs: Sequence[Pair]) -> Iterator[Tensor]:
-    """The fused images [3,H,W] in 0..1 of these pairs, one at a time."""
-    for pair in pairs:
-        yield torch.from_numpy(read_image(image_path(folder, pair))).permute(2, 0, 1) / 255
+def read_fused(folder: Path, pairs: Sequence[Pair]) -> Pictures:
+    """The fused images [3,H,W] in 0..1 of these pairs, each read when it is indexed."""
+    return Pictures([image_path(folder, pair) for pair in pairs])
 
 
 def candidates(

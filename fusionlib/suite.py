@@ -150,20 +150,6 @@ def check_settings(settings: dict, notebooks: Sequence[Path]) -> None:
         raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
-def parse_settings(pairs: Sequence[str]) -> dict:
-    """`key=value` strings as plain values: numbers, booleans and strings."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise FusionError(f"--set takes key=value, but was given {pair!r}")
-        try:
-            settings[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[key] = value
-    return settings
-
-
 def run_folder(profile: str, out: str = "") -> Path:
     """Where a run keeps its results."""
     return Path(absolute(out)) if out else fusionlib.ROOT / "data" / "runs" / profile

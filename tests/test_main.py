@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fusionlib import feedback
 from fusionlib.__main__ import main
 from fusionlib.data.pairs import write_image
 from fusionlib.metrics import METRICS, PAPER
@@ -130,3 +131,25 @@ def test_help(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "run" in capsys.readouterr().out
+
+
+def test_ask_about_a_folder_and_once_more(folders, capsys):
+    command = ["ask", "--images", "fused", "--store", "answers", "--backend"]
+    assert main([*command, "rules"]) == 0
+    assert capsys.readouterr().out.startswith("4 pictures, 4 new answers of rules-1 (stand-in for LLaVA), kept in")
+    assert main([*command, "rules"]) == 0
+    assert capsys.readouterr().out.startswith("4 pictures, 0 new answers")
+    assert main([*command, "fixed", "--set", "text=More light."]) == 0
+    frame = feedback.open_store("answers").frame()
+    assert len(frame) == 8 and sorted(frame.name[:4]) == ["1", "2", "3", "4"]
+    assert set(frame.text[4:]) == {"More light."}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--images", "nowhere"], "nowhere: expected pictures"), (["--backend", "oracle"], "one of rules, llava, server"),
+    (["--set", "levle=2"], "takes the options"), (["--set", "levle"], "written as key=value"),
+])  # fmt: skip
+def test_ask_tells_what_is_wrong(folders, capsys, arguments, message):
+    command = ["ask", "--images", "fused", "--store", "answers", "--backend", "fixed", *arguments]
+    assert main(command) == 1
+    assert message in capsys.readouterr().err

@@ -41,6 +41,11 @@ class Pair:
     boxes: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
 
+    @property
+    def label(self) -> str:
+        """A name that no other pair has, and the path of its files in a run: LLVIP/test/190001, TNO/001."""
+        return "/".join(filter(None, (self.dataset, self.split, self.name)))
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -144,7 +149,7 @@ def load(pair: Pair, size: tuple[int, int] | None = None) -> tuple[torch.Tensor,
     ir, visible = read_image(pair.ir), read_image(pair.visible)
     if ir.shape[:2] != visible.shape[:2]:
         raise FusionError(size_mismatch(pair.ir, ir.shape[:2], pair.visible, visible.shape[:2]))
-    ir, visible = _as_tensor(ir if is_coloured(ir) else ir.reshape(*ir.shape[:2], -1)[..., 0]), _as_tensor(visible)
+    ir, visible = as_tensor(ir if is_coloured(ir) else ir.reshape(*ir.shape[:2], -1)[..., 0]), as_tensor(visible)
     ir = rgb_to_ycbcr(ir)[:1] if len(ir) == 3 else ir
     visible = visible.expand(3, -1, -1).contiguous()
     if size is not None and tuple(size) != tuple(ir.shape[1:]):
@@ -157,7 +162,8 @@ def is_coloured(image: np.ndarray) -> bool:
     return image.ndim == 3 and not all(np.array_equal(image[..., 0], image[..., i]) for i in (1, 2))
 
 
-def _as_tensor(image: np.ndarray) -> torch.Tensor:
+def as_tensor(image: np.ndarray) -> torch.Tensor:
+    """A picture [H,W] or [H,W,3], uint8 or uint16, as float32 [1 or 3, H, W] in 0..1."""
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     planes = np.ascontiguousarray(planes)  # before the division, which is 7 times slower on strided bytes
     return torch.from_numpy(np.divide(planes, np.iinfo(image.dtype).max, dtype=np.float32))

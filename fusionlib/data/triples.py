@@ -4,11 +4,10 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fusionlib.data.layouts import INFRARED, SPLITS, Report, files_by_stem
-from fusionlib.data.pairs import IMAGE_SUFFIXES, Pair, image_size, read_image
+from fusionlib.data.pairs import IMAGE_SUFFIXES, Pair, as_tensor, image_size, read_image
 from fusionlib.errors import FusionError
 
 
@@ -56,8 +55,7 @@ def load_fused(path: Path, pair: Pair) -> torch.Tensor:
     if image.shape[:2] != (height, width):
         raise FusionError(f"{path}: expected {width}x{height} like its infrared source {pair.ir}, found "
                           f"{image.shape[1]}x{image.shape[0]}; write the fused picture at the size of its sources")
-    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    return torch.from_numpy(planes.astype(np.float32) / np.iinfo(image.dtype).max)
+    return as_tensor(image)
 
 
 def _pictures(place, report):

@@ -4,11 +4,17 @@ It sees nothing: it measures, and writes down what an analyst would advise. It k
 multimodal language model can be had; wherever its answers appear they are labelled as a stand-in.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
+
+from fusionlib.feedback.encode import encoder_name
+from fusionlib.feedback.replies import Reply
 
 MODEL = "rules-1 (stand-in for LLaVA)"
 PLACES = ("on the left", "in the middle", "on the right")
@@ -119,6 +125,15 @@ def advise(m: Measures) -> str:
     return f"The image is {listed}. To detect pedestrians more accurately, {'; '.join(advice)}."
 
 
-def answer(images: list[Tensor], question: str) -> list[str]:
-    """Advice for each image [1|3,H,W]; the rules answer the paper's question, whatever is asked."""
-    return [advise(measure(image)) for image in images]
+class Rules:
+    """The back end: measures an image and puts that into advice. Its revision is a digest of this source."""
+
+    model, settings = MODEL, {}
+    revision = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+    def __init__(self):
+        self.encoder = encoder_name()
+
+    def reply(self, images: Sequence[Tensor], question: str) -> list[Reply]:
+        """Advice for each image [1|3,H,W]; the rules answer the paper's question, whatever is asked."""
+        return [Reply(advise(measure(image))) for image in images]

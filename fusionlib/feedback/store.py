@@ -1,33 +1,51 @@
 """One store for answers and their features, whichever back end gave them.
 
-Records lie in SQLite: whole batches appear or do not, and several processes may write. Features lie beside it in
-safetensors files of one batch each, half precision, read one by one when they are needed.
+Records lie in SQLite. Features lie beside it in safetensors files of one batch each, half precision, and are read one
+by one when they are needed. A batch is written under SQLite's write lock: first the features, then the records, so a
+record never lacks its features, and a process that is killed at any moment leaves nothing but a file without records,
+which the next writer removes. Several processes and machines may write: they wait for each other up to a minute. On a
+network folder that needs working file locks, which NFS and SMB have unless an administrator turned them off; SQLite's
+write-ahead log, which needs shared memory, is not used.
 """
 
+import functools
 import hashlib
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
-from dataclasses import dataclass, fields
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from fusionlib.data.pairs import write_atomically
 from fusionlib.errors import FusionError
+from fusionlib.feedback.replies import to_uint8
+
+# A power failure, unlike a kill, can damage what the disk has not written yet, so a batch waits for the disk. As that
+# takes some 20 ms, those of quick back ends do not all wait, but one in so many seconds.
+SYNC = 5
+KEY = ("image", "question", "model", "revision", "settings", "encoder")
+OWN_FILE = re.compile(r"\.?[0-9a-f]{24}\.safetensors(\.\d+)?")  # finished, or as write_atomically begins it
+TYPES = {float: "REAL", int: "INTEGER", str: "TEXT"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What a back end said about one image.
 
-    name: for people, such as LLVIP/test/190001. image: fingerprint of the pixels. settings: decoding settings, JSON.
-    seconds: time per image. features: [L,D] float32 with one row per token.
+    name: for people, such as LLVIP/test/190001. image: fingerprint of the pixels. model, revision: what answered.
+    settings: all else that decides the answer, JSON. encoder: where the features come from. seconds: time per image.
+    tokens: rows of the features. asked: when, UTC.
     """
 
     name: str
@@ -36,88 +54,175 @@ class Answer:
     text: str
     backend: str
     model: str
+    revision: str
     settings: str
     encoder: str
     seconds: float
-    features: Tensor
+    tokens: int
+    asked: str
+    kept: Tensor | Callable[[], Tensor] = field(repr=False)  # the features in half precision, or what reads them
+
+    @property
+    def features(self) -> Tensor:
+        """[tokens,D] float32; from a store they are read anew each time, so that thousands of answers stay small."""
+        return (self.kept if isinstance(self.kept, Tensor) else self.kept()).float()
 
 
-COLUMNS = tuple(f.name for f in fields(Answer) if f.name != "features")
+COLUMNS = {f.name: TYPES[f.type] for f in fields(Answer) if f.name != "kept"}
+
+
+class Features(Sequence):
+    """The features [L,D] of answers, each read when it is indexed: a data set of thousands without the memory."""
+
+    def __init__(self, answers: Sequence[Answer]):
+        self.answers = answers
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.answers[index].features
 
 
 def image_fingerprint(image: Tensor) -> str:
     """Digest of the pixels of an image [C,H,W] in 0..1 as 8-bit values: the same for a png and for a tensor."""
-    pixels = image.detach().cpu().mul(255).round().clamp(0, 255).byte().contiguous()
-    return hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()).hexdigest()
+    pixels = to_uint8(image)
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels)
+    return digest.hexdigest()
 
 
-def answer_key(image: str, question: str, backend: str, model: str, settings: str, encoder: str) -> str:
-    """The key under which an answer is kept: nothing with the same key is asked twice."""
-    return hashlib.sha256(json.dumps([image, question, backend, model, settings, encoder]).encode()).hexdigest()
+def answer_key(record: dict) -> str:
+    """The key under which an answer is kept, from its fields named in `KEY`: the same key is not asked twice."""
+    return hashlib.sha256(json.dumps([record[column] for column in KEY]).encode()).hexdigest()
 
 
 class Store:
     """Answers in a folder. Open it with `open_store`."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        (folder / "features").mkdir(parents=True, exist_ok=True)
-        columns = ", ".join(f"{c} {'REAL' if c == 'seconds' else 'TEXT'} NOT NULL" for c in COLUMNS)
-        with closing(self._connect()) as base, base:
-            base.execute(
-                f"CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, {columns}, file TEXT NOT NULL, "
-                "asked TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+        self.folder, self._swept, self._synced = folder, False, -SYNC
+        columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in COLUMNS.items())
+        with self._base() as base:
+            base.execute(f"CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, {columns}, file TEXT NOT NULL)")
+            there = [row[1] for row in base.execute("PRAGMA table_info(answers)")]
+        if there != ["key", *COLUMNS, "file"]:
+            raise FusionError(
+                f"{self._path} should have the columns key, {', '.join(COLUMNS)}, file, but has {', '.join(there)}: "
+                "another version of fusionlib made it; move the folder away and ask again"
             )
 
     def __len__(self) -> int:
-        with closing(self._connect()) as base:
+        with self._base() as base:
             return base.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
 
-    def __contains__(self, key: str) -> bool:
-        with closing(self._connect()) as base:
-            return base.execute("SELECT 1 FROM answers WHERE key = ?", [key]).fetchone() is not None
+    def find(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The answers with these keys, in their order, as far as they are there; their features are read later.
 
-    def get(self, key: str) -> Answer:
-        """The answer with this key; FusionError when it is not there or its features are damaged."""
-        with closing(self._connect()) as base:
-            row = base.execute(f"SELECT {', '.join(COLUMNS)}, file FROM answers WHERE key = ?", [key]).fetchone()
-        if row is None:
-            raise FusionError(f"{self.folder} has no answer with the key {key[:12]}: ask for it first")
-        path = self.folder / "features" / row[-1]
-        try:
-            with safe_open(path, framework="pt") as file:
-                features = file.get_tensor(key).float()
-        except Exception as error:
-            raise FusionError(
-                f"{path} should hold the features of {row[0]}, but cannot be read ({error}): "
-                f"delete the folder {self.folder} and ask again"
-            ) from error
-        return Answer(**dict(zip(COLUMNS, row)), features=features)
+        An answer whose file of features somebody has removed is left out with a warning, so that it is asked again.
+        """
+        keys = list(keys)
+        with self._base() as base:
+            rows = {row[0]: row[1:] for row in self._rows(base, keys)}
+        gone = {file for file in {row[-1] for row in rows.values()} if not self._file(file).exists()}
+        lost = [key for key, row in rows.items() if row[-1] in gone]
+        if lost:
+            warnings.warn(
+                f"{self._file(min(gone))} is not there any more: the features of {len(lost)} answers are lost, which "
+                "have to be asked for again",
+                stacklevel=2,
+            )
+        return {key: self._answer(key, rows[key]) for key in keys if key in rows and rows[key][-1] not in gone}
 
-    def put(self, answers: Iterable[Answer]) -> None:
-        """Add a batch of answers: all of them or, on a crash, none."""
-        batch = {answer_key(a.image, a.question, a.backend, a.model, a.settings, a.encoder): a for a in answers}
-        if not batch:
-            return
-        name = hashlib.sha256("".join(sorted(batch)).encode()).hexdigest()[:24] + ".safetensors"
-        path = self.folder / "features" / name
-        unfinished = path.with_name(f"{name}.{os.getpid()}.part")
-        save_file({k: a.features.to(torch.float16).contiguous() for k, a in batch.items()}, unfinished)
-        os.replace(unfinished, path)
-        marks = ", ".join("?" * (len(COLUMNS) + 2))
-        rows = [[k, *(getattr(a, c) for c in COLUMNS), name] for k, a in batch.items()]
-        with closing(self._connect()) as base, base:
-            base.executemany(f"INSERT OR REPLACE INTO answers (key, {', '.join(COLUMNS)}, file) VALUES ({marks})", rows)
+    def put(self, answers: Iterable[Answer]) -> dict[str, Answer]:
+        """Add a batch of answers, all of them or, on a crash, none; what another process has added meanwhile stays.
+
+        Returns:
+            The answers as they are stored, by key.
+        """
+        given = {answer_key(vars(a)): a for a in answers}
+        durable = time.monotonic() > self._synced + SYNC
+        with self._base() as base:
+            base.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            base.execute("BEGIN IMMEDIATE")
+            if not self._swept:
+                self._sweep(base)
+            rows = {row[0]: row[1:] for row in self._rows(base, list(given)) if self._file(row[-1]).exists()}
+            new = {key: answer for key, answer in given.items() if key not in rows}
+            if new:
+                name = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:24] + ".safetensors"
+                data = save({key: a.features.to(torch.float16).contiguous() for key, a in new.items()})
+                write_atomically(self._file(name), data)
+                if durable:
+                    with open(self._file(name), "r+b") as file:
+                        os.fsync(file.fileno())
+                added = {key: (*(getattr(a, column) for column in COLUMNS), name) for key, a in new.items()}
+                marks = ", ".join("?" * (len(COLUMNS) + 2))
+                base.executemany(
+                    f"INSERT OR REPLACE INTO answers VALUES ({marks})", [(key, *row) for key, row in added.items()]
+                )
+                rows |= added
+        self._swept, self._synced = True, time.monotonic() if durable else self._synced
+        return {key: self._answer(key, rows[key]) for key in given}
 
     def frame(self) -> pd.DataFrame:
         """All records without their features, oldest first."""
-        with closing(self._connect()) as base:
-            return pd.read_sql_query("SELECT * FROM answers ORDER BY asked, name", base)
+        with self._base() as base:
+            return pd.read_sql_query("SELECT * FROM answers ORDER BY rowid", base)
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / "answers.sqlite", timeout=60)
+    @property
+    def _path(self) -> Path:
+        return self.folder / "answers.sqlite"
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "features" / name
+
+    @contextmanager
+    def _base(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one operation, which is committed or undone: nothing stays open, forks do no harm."""
+        try:
+            (self.folder / "features").mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as base, base:
+                yield base
+        except (sqlite3.Error, OSError) as error:
+            raise FusionError(
+                f"{self._path} should be a store of answers, but cannot be used ({error}): look for another process "
+                "that holds it, for permissions and for free disk space; if it is damaged, move the folder away"
+            ) from error
+
+    @staticmethod
+    def _rows(base: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple]:
+        for start in range(0, len(keys), 500):  # SQLite takes 999 parameters, or more
+            some = keys[start : start + 500]
+            yield from base.execute(f"SELECT * FROM answers WHERE key IN ({', '.join('?' * len(some))})", some)
+
+    def _sweep(self, base: sqlite3.Connection) -> None:
+        """Remove files without records. Whoever holds the write lock knows that they belong to processes that died."""
+        known = {row[0] for row in base.execute("SELECT DISTINCT file FROM answers")}
+        for path in (self.folder / "features").iterdir():
+            if OWN_FILE.fullmatch(path.name) and path.name not in known:
+                path.unlink()
+
+    def _answer(self, key: str, row: Sequence) -> Answer:
+        *record, file = row
+        return Answer(*record, kept=functools.partial(self._read, file, key))
+
+    def _read(self, file: str, key: str) -> Tensor:
+        path = self._file(file)
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                return tensors.get_tensor(key)
+        except Exception as error:
+            raise FusionError(
+                f"{path} should hold features of answers, but cannot be read ({error}): "
+                "delete this file, and its answers are asked for again"
+            ) from error
 
 
 def open_store(folder: str | Path) -> Store:
-    """Open the store in a folder, or make an empty one there."""
+    """Open the store in a folder, or make an empty one there.
+
+    Raises:
+        FusionError: what is there is no store, or one of another version.
+    """
     return Store(Path(folder))

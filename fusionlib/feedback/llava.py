@@ -1,0 +1,205 @@
+"""The `llava` back end: LLaVA, or any other image-text model of transformers, on this machine."""
+
+import functools
+import hashlib
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, LogitsProcessor
+
+from fusionlib import devices
+from fusionlib.errors import FusionError
+from fusionlib.feedback import pretrained
+from fusionlib.feedback.replies import Reply, to_pil
+from fusionlib.feedback.store import image_fingerprint
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class Llava:
+    """Answers of a multimodal language model; their features are the states that the answer's tokens were chosen from.
+
+    Row t of the features [L,D] is the last layer's hidden state, after its norm, from which token t of the answer was
+    chosen. It stands at the position of token t - 1, for t = 0 at the end of the prompt, so it has seen the image, the
+    question and the answer up to there. These states are kept while the answer is generated; a forward pass over the
+    finished answer would give the same, shifted by one. The end of sequence has no row. An empty answer has one row,
+    the state from which the end was chosen. So L is the number of the answer's tokens, and at least 1.
+
+    Making the object reads the model's description; the first `reply` reads the weights. The model's own processor
+    prepares the images: that of LLaVA-1.5 cuts out the middle square, LLaVA-NeXT and LLaVA-OneVision see all of it.
+    Decoding is what the arguments say: sampling and penalties that a model brings along are not applied.
+
+    Args:
+        model: a folder, or a name on the Hugging Face Hub: LLaVA-1.5, LLaVA-NeXT, LLaVA-OneVision.
+        revision: commit hash, branch or tag of a name.
+        dtype: "float16", "bfloat16", "float32", or "auto" for the model's own.
+        quantize: "4bit" or "8bit" with bitsandbytes on CUDA, or "".
+        device: such as "cuda:1"; by default the best one that is there.
+        max_new_tokens: longest answer.
+        temperature: 0 for greedy decoding. Above 0 tokens are drawn, for each image with random numbers of its own,
+            so that its answer does not depend on the images that it shares a batch with.
+        seed: of the drawing.
+        pool: "tokens", or "mean" for the mean of the features over the tokens, [1,D].
+        download: fetch the model from the Hub where it is not on this machine.
+
+    Raises:
+        FusionError: an option out of range, or a model that is not here, may not be had, or is no image-text model.
+    """
+
+    encoder = "last hidden states"
+    batch = 8  # images that `ask` hands over at once
+
+    def __init__(
+        self,
+        model: str = "llava-hf/llava-1.5-7b-hf",
+        revision: str | None = None,
+        dtype: str = "auto",
+        quantize: str = "",
+        device: str | None = None,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pool: str = "tokens",
+        download: bool = False,
+    ):
+        _one_of("dtype", dtype, "auto", *DTYPES)
+        _one_of("quantize", quantize, "", *pretrained.LINEAR_BYTES)
+        _one_of("pool", pool, "tokens", "mean")
+        if max_new_tokens < 1 or not 0 <= temperature < math.inf:
+            raise FusionError("max_new_tokens must be 1 or more and temperature 0 or more, but are "
+                              f"{max_new_tokens} and {temperature}")
+        self.device = _device(device)
+        if quantize and (self.device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
+            raise FusionError(f"quantize={quantize} needs CUDA and bitsandbytes (pip install bitsandbytes), and the "
+                              f"device is {self.device}: leave quantize empty, or {pretrained.SMALLER}")
+        self.source = {"model": str(model), "revision": revision, "download": download}
+        self.folder = pretrained.find(**self.source)
+        self.skeleton, self.processor = pretrained.read(self.folder)
+        self.model = self.folder.resolve().name if Path(model).expanduser().is_dir() else model
+        self.revision = pretrained.version(self.folder)
+        self.dtype = DTYPES[dtype] if dtype != "auto" else self.skeleton.config.dtype or torch.float32
+        self.settings = {
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "quantize": quantize,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "pool": pool,
+        } | ({"seed": seed} if temperature else {})
+        self._at_once = None  # images that the memory holds, once that is known
+
+    @functools.cached_property
+    def network(self) -> nn.Module:
+        """The model with its weights on its device; FusionError where they are missing or do not fit into memory."""
+        quantize = self.settings["quantize"]
+        pretrained.require_memory(self.model, self.skeleton, self.dtype, quantize, self.device)
+        pretrained.require_weights(self.folder, **self.source)
+        options = {}
+        if quantize == "4bit":
+            options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=self.dtype)
+        elif quantize == "8bit":
+            options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+        try:
+            network, loaded = AutoModelForImageTextToText.from_pretrained(
+                self.folder, dtype=self.dtype, device_map={"": self.device}, use_safetensors=True,
+                local_files_only=True, trust_remote_code=False, output_loading_info=True, **options,
+            )  # fmt: skip
+        except Exception as error:  # a truncated file, tensors of another shape, no memory: each has its own
+            raise FusionError(f"{self.folder}: the weights cannot be loaded ({pretrained.first_line(error)}); where "
+                              f"{self.device} has free memory, a file is damaged: fetch the model again") from error
+        if missing := loaded["missing_keys"]:  # transformers would go on with random ones
+            raise FusionError(f"{self.folder}: expected weights for all of the model, found none for {len(missing)} of "
+                              f"its tensors, such as {min(missing)}; fetch the model again")
+        own, tokenizer = network.generation_config, self.processor.tokenizer
+        network.generation_config = GenerationConfig(
+            eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id if own.pad_token_id is None else own.pad_token_id,
+            max_new_tokens=self.settings["max_new_tokens"],
+            do_sample=False,
+        )
+        return network.eval()
+
+    def reply(self, images: Sequence[Tensor], question: str) -> list[Reply]:
+        """Ask about images [1|3,H,W] in 0..1 of any sizes, all at once or, where the memory is too small, in parts.
+
+        In half precision rounding can make an answer depend on the images that it shares a batch with.
+
+        Raises:
+            FusionError: weights that are missing or too large, or a memory too small for a single image.
+        """
+        replies = []
+        while len(replies) < len(images):
+            part = images[len(replies) :][: self._at_once]
+            try:
+                replies += self._answer(part, question)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise FusionError(f"{self.model}: {self.device} has memory for the weights, but not for work on "
+                                      f"one image: set max_new_tokens lower, or {pretrained.SMALLER}") from error
+                self._at_once = len(part) // 2
+        return replies
+
+    @torch.no_grad()
+    def _answer(self, images: Sequence[Tensor], question: str) -> list[Reply]:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        begin = self.processor.tokenizer.bos_token
+        inputs = self.processor(
+            images=[to_pil(image) for image in images], text=[prompt] * len(images), padding=True, return_tensors="pt",
+            add_special_tokens=begin is None or not prompt.startswith(begin),
+        ).to(self.device, self.dtype)  # fmt: skip
+
+        # What enters the head is the state that a token is chosen from. output_hidden_states would keep all layers at
+        # all positions of the prompt too: for 8 images 1.6 GB with LLaVA-1.5 7B, 6 GB with LLaVA-NeXT, instead of 8 MB.
+        network, states = self.network, []
+        hook = network.get_output_embeddings().register_forward_pre_hook(
+            lambda _, entering: states.append(entering[0][:, -1].clone())
+        )
+        try:
+            tokens = network.generate(**inputs, logits_processor=self._choice(images, question))
+        finally:
+            hook.remove()
+        tokens = tokens[:, inputs["input_ids"].shape[1] :].cpu()
+        ends = torch.isin(tokens, torch.tensor(network.generation_config.eos_token_id))
+        lengths = (ends.cumsum(1) == 0).sum(1).tolist()
+        rows = torch.stack(states, 1).float().cpu()
+        return [self._reply(t[:n], r[: max(1, n)].clone()) for t, r, n in zip(tokens, rows, lengths)]
+
+    def _reply(self, tokens: Tensor, features: Tensor) -> Reply:
+        text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        return Reply(text, features if self.settings["pool"] == "tokens" else features.mean(0, keepdim=True))
+
+    def _choice(self, images: Sequence[Tensor], question: str) -> list[LogitsProcessor]:
+        if not self.settings["temperature"]:
+            return []
+        names = [f"{self.settings['seed']} {image_fingerprint(image)} {question}".encode() for image in images]
+        seeds = [int.from_bytes(hashlib.sha256(name).digest()[:8], "little") >> 1 for name in names]
+        return [Drawing(self.settings["temperature"], [torch.Generator(self.device).manual_seed(s) for s in seeds])]
+
+
+class Drawing(LogitsProcessor):
+    """Makes greedy choice a draw from softmax(scores / temperature), by Gumbel noise [B,V] from a generator per row."""
+
+    def __init__(self, temperature: float, generators: list[torch.Generator]):
+        self.temperature, self.generators = temperature, generators
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores [B,V] of the next token, divided by the temperature and disturbed."""
+        waits = [torch.empty_like(row).exponential_(generator=g) for row, g in zip(scores, self.generators)]
+        return scores / self.temperature - torch.stack(waits).log()
+
+
+def _one_of(name: str, value: str, *known: str) -> None:
+    if value not in known:
+        raise FusionError(f"{name} must be one of {', '.join(map(repr, known))}, but is {value!r}")
+
+
+def _device(name: str | None) -> torch.device:
+    device = devices.best()
+    try:
+        return torch.empty(0, device=name or device).device
+    except Exception as error:
+        raise FusionError(f"device must be one that this machine has, such as {device}, but is {name!r}") from error

@@ -1,0 +1,162 @@
+"""A pretrained model before its weights are read: where its files are, what it is, how much memory it takes.
+
+A model is a folder, or a name on the Hugging Face Hub. Names are looked up in the Hub's cache on this machine; the Hub
+itself is asked only where the user says so.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import psutil
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from fusionlib.errors import FusionError
+
+DESCRIPTION = ["*.json", "*.jinja", "*.model", "*.txt"]  # configuration, processor, tokenizer
+WEIGHTS = ["model*.safetensors"]
+SMALLER = "take a smaller model, such as llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
+LINEAR_BYTES = {"4bit": 0.5, "8bit": 1.0}  # per weight of a linear layer
+
+
+def find(model: str, revision: str | None = None, download: bool = False) -> Path:
+    """The folder with a model's description; its weights need not be there.
+
+    Args:
+        model: a folder, or a name on the Hub such as llava-hf/llava-1.5-7b-hf.
+        revision: commit hash, branch or tag of a name; None is the main branch.
+        download: fetch the description from the Hub where it is not on this machine.
+
+    Raises:
+        FusionError: not here and not asked to be fetched, or not to be had from the Hub.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=DESCRIPTION))
+    except HFValidationError:
+        raise FusionError(f"{model} is neither a folder nor a name on the Hub; give a folder that is there, or "
+                          "owner/name") from None
+    except LocalEntryNotFoundError:
+        if not download:
+            raise FusionError(f"{model} is not on this machine, and nothing is fetched unasked; "
+                              f"{_how_to_fetch(model, revision)}") from None
+    return _fetch(model, revision, DESCRIPTION)
+
+
+def read(folder: Path) -> tuple[nn.Module, AutoProcessor]:
+    """The image-text model in a folder, without the values of its weights, and its processor.
+
+    Code that comes with a model is not run.
+
+    Raises:
+        FusionError: not a model, not one for images and text, or without a chat template.
+    """
+    if not (folder / "config.json").is_file():
+        raise FusionError(f"{folder}: expected a model as save_pretrained writes it, found no config.json; give the "
+                          "folder that holds it, or a name on the Hub such as llava-hf/llava-1.5-7b-hf")
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+        processor = AutoProcessor.from_pretrained(folder, **local)
+        processor.tokenizer.padding_side = "left"  # the answers of a batch begin at the same position
+    except Exception as error:  # no two kinds of models fail alike
+        raise FusionError(f"{folder}: expected an image-text model that transformers knows, such as "
+                          f"llava-hf/llava-1.5-7b-hf, found another one ({first_line(error)})") from error
+    if not processor.chat_template:
+        raise FusionError(f"{folder}: expected a chat template, which puts the question as the model has learnt it, "
+                          "found none; add the model's chat_template.jinja, or take a newer revision")
+    return model, processor
+
+
+def require_memory(name: str, model: nn.Module, dtype: torch.dtype, quantize: str, device: torch.device) -> None:
+    """Raise FusionError, telling needed and free memory, where the weights of a model and some work do not fit."""
+    size = {p: dtype.itemsize for p in model.parameters()}
+    if quantize:
+        head = model.get_output_embeddings()
+        linear = (m for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
+        size.update({m.weight: LINEAR_BYTES[quantize] for m in linear})
+    needed = 1.05 * sum(p.numel() * each for p, each in size.items())  # a twentieth for the work on one image
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        mend = [f"{name} needs about {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are free: "]
+        mend += ["set dtype=bfloat16, or "] if dtype.itemsize > 2 else []
+        mend += ["set quantize=4bit, or "] if device.type == "cuda" and quantize != "4bit" else []
+        raise FusionError("".join(mend) + SMALLER)
+
+
+def require_weights(folder: Path, model: str, revision: str | None = None, download: bool = False) -> None:
+    """See to it that the weights of a model that was found in `folder` are there too, as safetensors.
+
+    Raises:
+        FusionError: they are missing and not asked to be fetched, or not to be had from the Hub.
+    """
+    named = not Path(model).expanduser().is_dir()
+    if named and download and _missing(folder):
+        _fetch(model, folder.name, WEIGHTS)  # of the commit that the description is from
+    if missing := _missing(folder):
+        mend = _how_to_fetch(model, revision) if named else "copy all of the model, or save it with save_pretrained"
+        raise FusionError(f"{folder}: expected the weights in {missing[0]}, found no such file; {mend}")
+
+
+def version(folder: Path) -> str:
+    """The commit hash of a model in the Hub's cache; of any other folder a digest.
+
+    The digest is of the small files and of the ends of the large ones, which a training changes like all the rest.
+    """
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    for path in sorted(p for pattern in DESCRIPTION + WEIGHTS for p in folder.glob(pattern)):
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + file.read())
+    return digest.hexdigest()[:16]
+
+
+def _missing(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    names = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
+    return sorted(name for name in set(names) if not (folder / name).is_file())
+
+
+def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:
+    page = f"https://huggingface.co/{model}"
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except GatedRepoError:
+        problem = f"is given only to those who accept its terms: accept them at {page}, then run `hf auth login`"
+    except RevisionNotFoundError:
+        problem = f"has no revision {revision} on the Hub; {page}/commits lists them"
+    except RepositoryNotFoundError:
+        problem = "is not on the Hub, or private: check the name or, where it is yours, run `hf auth login`"
+    except LocalEntryNotFoundError as error:
+        problem = (f"is not on this machine, and the Hub cannot be reached ({first_line(error)}); copy the model from "
+                   "a machine that has it, and give its folder")  # fmt: skip
+    except Exception as error:  # connection lost, disk full: each in the words of the library that noticed
+        problem = f"could not be fetched ({first_line(error)}); try again, it goes on where it stopped"
+    raise FusionError(f"{model} {problem}")
+
+
+def _how_to_fetch(model: str, revision: str | None) -> str:
+    wanted = f"{model} --revision {revision}" if revision else model
+    return f"fetch it once with `hf download {wanted}`, or set download=True"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message that is not empty, or its type: for a sentence of ours."""
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
