@@ -273,13 +273,18 @@ def test_a_failing_server_is_given_up_too(stub):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a thread")
 def test_an_interrupt_ends_the_wait(stub):
-    stub.delay = 3.0
-    stop = threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    stop.start()
-    began = time.monotonic()
+    server, stub.delay, sent = Server(stub.url, concurrency=2), 10.0, []
+
+    def interrupt_when_two_are_under_way():
+        while len(stub.requests) < 2:
+            time.sleep(0.01)
+        sent.append(time.monotonic())
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt_when_two_are_under_way, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        Server(stub.url, concurrency=2).reply(pictures(1) * 50, "How?")
-    assert time.monotonic() - began < 2.5  # what is under way is left to itself
+        server.reply(pictures(1) * 50, "How?")
+    assert time.monotonic() - sent[0] < 8  # what is under way is left to itself
     assert len(stub.requests) == 2
 
 
