@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 _LAZY = {
     "config", "data", "detection", "devices", "errors", "evaluation", "feedback", "inference", "metrics", "models",
-    "plots", "runs", "statistics", "suite", "training",
+    "peers", "plots", "runs", "statistics", "suite", "training",
 }  # fmt: skip
 
 

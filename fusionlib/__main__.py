@@ -1,4 +1,4 @@
-"""The command line of the suite: python -m fusionlib run | data check | ask | metrics | train-detector."""
+"""The command line of the suite: python -m fusionlib run | data check | ask | metrics | train-detector | train-peer."""
 
 import argparse
 import sys
@@ -54,6 +54,22 @@ def main(argv: list[str] | None = None) -> int:
 
     train = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
     train.add_argument("--out", default=None, help="the file to write; default: the one in the package")
+
+    peer = commands.add_parser(
+        "train-peer", help="train a compared method on your pairs",
+        description="Train a compared method by its own recipe on the training parts of your data sets. After an "
+        "interrupt, the same command goes on. 'accelerate launch --multi_gpu -m fusionlib train-peer ...' takes "
+        "several GPUs.",
+    )  # fmt: skip
+    peer.add_argument("name", metavar="NAME", help="of the method, such as DATFuse")
+    peer.add_argument("--data-root", required=True, metavar="DIR", help="folder that holds LLVIP/, MSRS/ or your own")
+    budget = peer.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=int, default=None, help="steps of the optimiser")
+    budget.add_argument("--epochs", type=int, default=None, help="passes over the pairs; default: the recipe's")
+    peer.add_argument("--out", default=None, metavar="FILE", help="default: data/runs/peers/NAME.safetensors")
+    peer.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as batch=8 or crop=64")
+    peer.add_argument("--vgg", default=None, metavar="FILE", help="torchvision's weights of vgg16, for LRRNet")
+    peer.add_argument("--text", default=None, metavar="FILE", help="CLIP's vector of the prompt, or CLIP, for TextIF")
 
     arguments = parser.parse_args(argv)
     try:
@@ -142,6 +158,14 @@ def _train_detector(arguments: argparse.Namespace) -> int:
     from fusionlib.detection import train_scene_detector
 
     print(train_scene_detector(arguments.out))
+    return 0
+
+
+def _train_peer(arguments: argparse.Namespace) -> int:
+    from fusionlib.peers.train import train_peer
+
+    settings = {"steps": arguments.steps, "epochs": arguments.epochs, "vgg": arguments.vgg, "text": arguments.text}
+    print(train_peer(arguments.name, arguments.data_root, arguments.out, **settings, **parse_settings(arguments.set)))
     return 0
 
 

@@ -1,10 +1,11 @@
-"""The training loops of stage 1 (paper 3.2) and stage 2 (paper 3.3), on accelerate."""
+"""The training loop, on accelerate, and what stage 1 (paper 3.2) and stage 2 (paper 3.3) do with it."""
 
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -18,13 +19,20 @@ from tqdm.auto import tqdm
 from fusionlib import devices, models
 from fusionlib.config import Profile
 from fusionlib.data.pairs import Pair, merge_luma, split_luma
-from fusionlib.data.samples import PERSON, DetectionSamples, FusionSamples, collate
+from fusionlib.data.samples import PERSON, DetectionSamples, FusionSamples, Samples, collate
 from fusionlib.detection import YOLOv5, YOLOv5Loss, class_indices, freeze, to_targets
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
 from fusionlib.runs import write_json
 
 Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
+Schedule = Callable[[int, int], float]
+
+#: The factor on the learning rate after a step, of how many.
+SCHEDULES: dict[str, Schedule] = {
+    "constant": lambda step, steps: 1,
+    "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
+}
 
 
 def train_fusion_network(
@@ -56,7 +64,7 @@ def train_fusion_network(
     size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
     fit(
         network, losses, FusionSamples(train, **size), FusionSamples(validation, **size, train=False), folder, settings,
-        epochs=settings.fusion_epochs, batch=settings.fusion_batch, learning_rate=settings.fusion_lr,
+        optimizer=adam(network, settings.fusion_lr), epochs=settings.fusion_epochs, batch=settings.fusion_batch,
     )  # fmt: skip
     return models.load(folder / "last.safetensors")
 
@@ -95,7 +103,7 @@ def train_text_dfh(
     fit(
         model, detection_losses, DetectionSamples(train[0], text=train[1], **seed),
         DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
-        epochs=settings.dfh_epochs, batch=settings.dfh_batch, learning_rate=settings.dfh_lr,
+        optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
     )  # fmt: skip
     return models.load(folder / "last.safetensors", network)
 
@@ -123,33 +131,61 @@ class DetectionLosses:
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
 
 
+def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser of both stages (paper 4.2), for all that is not frozen."""
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+
+
 def fit(
     model: nn.Module,
     losses: Losses,
-    train: FusionSamples | DetectionSamples,
-    validation: FusionSamples | DetectionSamples,
+    train: Samples,
+    validation: Samples,
     folder: Path,
     settings: Profile,
     *,
+    optimizer: torch.optim.Optimizer,
     epochs: int,
     batch: int,
-    learning_rate: float,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    clip: float | None = None,
+    save: Callable[[nn.Module, Path], object] = models.save,
 ) -> None:
-    """Train with Adam (paper 4.2), validate after each epoch, keep best and last weights, resume where it stopped."""
+    """Train, validate after each epoch, keep best and last weights, resume where it stopped.
+
+    Args:
+        model: what `losses` is given, on any number of devices.
+        losses: (model, batch) -> (total, parts to record).
+        train: samples to learn from; each epoch sees all of them in another order.
+        validation: samples that choose the best epoch.
+        folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
+        settings: the profile, for seed, precision, workers and schedule.
+        optimizer: over the parameters to train.
+        epochs: passes over `train`.
+        batch: samples in a batch on each device.
+        steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
+        schedule: of the learning rate, instead of the profile's.
+        clip: norm that gradients are cut to.
+        save: writes the weights of `model` to a path.
+
+    Raises:
+        FusionError: unknown schedule, or a loss that is not finite.
+    """
     accelerator = devices.accelerator(
         settings.amp, log_with="tensorboard", project_dir=folder,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
     )  # fmt: skip
     options = {"batch_size": batch, "num_workers": settings.workers,
                "collate_fn": collate if isinstance(train, DetectionSamples) else None}  # fmt: skip
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
     loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
-    steps = epochs * len(loader)
-    factor = {"constant": lambda step: 1, "cosine": lambda step: (1 + math.cos(math.pi * step / steps)) / 2}
-    if settings.schedule not in factor:
-        raise FusionError(f"schedule must be one of {', '.join(factor)}, but is {settings.schedule!r}")
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor[settings.schedule])
-    model, optimizer, loader, check, schedule = accelerator.prepare(model, optimizer, loader, check, schedule)
+    planned = steps * accelerator.num_processes if steps else epochs * len(loader)  # as the scheduler counts them
+    factor = schedule or SCHEDULES.get(settings.schedule)
+    if factor is None:
+        raise FusionError(f"schedule must be one of {', '.join(SCHEDULES)}, but is {settings.schedule!r}")
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, planned))
+    model, optimizer, loader, check, scheduler = accelerator.prepare(model, optimizer, loader, check, scheduler)
+    epochs = math.ceil(steps / len(loader)) if steps else epochs
     accelerator.init_trackers("tensorboard")
     start, rows = resume(accelerator, folder)
     progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,
@@ -157,24 +193,27 @@ def fit(
     for epoch in progress:
         began, train.epoch = time.perf_counter(), epoch
         loader.set_epoch(epoch)
-        row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, loader, optimizer, schedule)}
+        left = steps - epoch * len(loader) if steps else len(loader)
+        batches = loader if left >= len(loader) else islice(loader, left)
+        row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
         row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
         row["seconds"] = time.perf_counter() - began
         rows.append(row)
         accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
         progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
         if accelerator.is_main_process:
-            models.save(accelerator.unwrap_model(model), folder / "last.safetensors")
+            save(accelerator.unwrap_model(model), folder / "last.safetensors")
             if row["validation total"] <= min(r["validation total"] for r in rows):
-                models.save(accelerator.unwrap_model(model), folder / "best.safetensors")
+                save(accelerator.unwrap_model(model), folder / "best.safetensors")
             pd.DataFrame(rows).to_csv(folder / "curves.csv", index=False, float_format="%.6g")
         checkpoint(accelerator, folder, rows)
     accelerator.end_training()
 
 
 def run_epoch(
-    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: DataLoader, optimizer=None, schedule=None
-) -> dict[str, float]:
+    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict],
+    optimizer=None, scheduler=None, clip: float | None = None,
+) -> dict[str, float]:  # fmt: skip
     """One pass over the data, with an optimiser a training one; mean of the losses per image."""
     model.train(optimizer is not None)
     sums, images = {}, 0
@@ -185,8 +224,10 @@ def run_epoch(
             raise FusionError(f"the loss became {total.item()}: lower the learning rate, or set amp to no")
         if optimizer is not None:
             accelerator.backward(total)
+            if clip:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
-            schedule.step()
+            scheduler.step()
             optimizer.zero_grad()
         count = len(batch["ir"])
         images += count

@@ -1,0 +1,170 @@
+"""What all compared networks share: what `raw` and `fuse` mean, and how images are made fit for a network."""
+
+from collections.abc import Sequence
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from fusionlib.data.pairs import merge_luma, split_luma
+from fusionlib.errors import FusionError
+
+
+def stretch(image: Tensor) -> Tensor:
+    """Each image [B,C,H,W] to 0..1 by its own minimum and maximum over all channels; a flat one to 0."""
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    return (image - low) / (high - low).clamp_min(1e-12)
+
+
+class Peer(nn.Module):
+    """A compared method. Its parameters and buffers are named as in the official release.
+
+    `forward(ir, visible, text)` is the network on what it takes: [B,channels,H,W] in 0..1, sides multiples of
+    `multiple` where it does not see to that itself. The class says how images get there and back.
+    """
+
+    channels = 1  # of both inputs: 1 takes infrared and luma, 3 takes colour
+    order = "RGB"  # of three channels; "BGR" for networks that were trained on files as OpenCV reads them
+    multiple = 1  # of the sides
+    fit = "pad"  # how the sides get there: "pad" mirrors at the bottom and the right, "resize" goes down and back up
+    official_stretch = False  # the release stretches its results to their own minimum and maximum
+    always_stretch = False  # the output has no scale of its own, so that the stretch is a part of the method
+    takes_text = False
+    one_size = True  # of both images; False where infrared may have another size than the visible image
+    halo: int | None = None  # pixels of context that a tile needs to give what the whole image gives; None: all of it
+    bytes_per_pixel = 0  # peak memory of `forward`, measured with float32 on a CPU
+
+    @torch.no_grad()
+    def raw(self, ir: Tensor, visible: Tensor, text: str | Tensor | None = None) -> Tensor:
+        """The network's own final output, before any clamp or stretch.
+
+        Args:
+            ir: [B,1 or 3,H,W] in 0..1.
+            visible: [B,1 or 3,H,W] in 0..1; a network of one channel takes the luma of three.
+            text: for networks that take one.
+
+        Returns:
+            [B,channels,H,W].
+        """
+        ir, visible = (_with_channels(image, self.channels) for image in (ir, visible))
+        return self(ir, visible, text) if self.takes_text else self(ir, visible)
+
+    @torch.no_grad()
+    def fuse(
+        self, ir: Tensor, visible: Tensor, text: str | Tensor | None = None, official_postprocess: bool = False
+    ) -> Tensor:
+        """Fuse a pair as the release does: its pre-processing, its padding, its way with colour.
+
+        Args:
+            ir: [1,H,W] or [B,1,H,W] in 0..1.
+            visible: [1 or 3,H,W] or [B,1 or 3,H,W] RGB in 0..1.
+            text: for networks that take one.
+            official_postprocess: stretch the result to its own minimum and maximum where the release does so, which
+                changes what metrics say. Without it values are cut to 0..1.
+
+        Returns:
+            The fused image in 0..1, of the size and with the channels of the visible image, on its device.
+
+        Raises:
+            FusionError: images that do not fit each other, or too large for the memory.
+        """
+        if ir.ndim == visible.ndim == 3:
+            return self.fuse(ir[None], visible[None], text, official_postprocess)[0]
+        _check(ir, visible, self.one_size)
+        device, home = next(iter(self.state_dict().values()), visible).device, visible.device
+        ir, visible = ir.to(device), visible.to(device)
+        coloured = visible.shape[1] == 3
+        if self.channels == 1 and coloured:
+            first, cbcr = split_luma(visible)
+        else:
+            first = _with_channels(visible, self.channels)
+        fused = self._fitted(*self.prepare(_with_channels(ir, self.channels), first), text)
+        if self.always_stretch or (official_postprocess and self.official_stretch):
+            fused = stretch(fused)
+        fused = fused.clamp(0, 1)
+        if self.channels == 3:
+            fused = fused.flip(1) if self.order == "BGR" else fused
+            return (fused if coloured else split_luma(fused)[0]).to(home)
+        return (merge_luma(fused, cbcr) if coloured else fused).to(home)
+
+    def prepare(self, ir: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """What the release does to its inputs [B,channels,H,W] in 0..1 before the network; by default BGR order."""
+        if self.channels == 3 and self.order == "BGR":
+            return ir.flip(1), visible.flip(1)
+        return ir, visible
+
+    def _whole_or_tiled(self, ir, visible, text):
+        height, width = visible.shape[-2:]
+        device = ir.device
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+        room = int(0.8 * free / max(1, self.bytes_per_pixel * len(ir)))  # pixels
+        if height * width <= room:
+            return self.raw(ir, visible, text)
+        halo = self.halo and -(-self.halo // self.multiple) * self.multiple
+        side = int(room**0.5) - 2 * (halo or 0)
+        side -= side % self.multiple
+        if halo is None or side < max(64, self.multiple):
+            raise FusionError(
+                f"{type(self).__name__} needs about {self.bytes_per_pixel * len(ir) * height * width / 1e9:.1f} GB of "
+                f"memory for {width}x{height} pixels, {free / 1e9:.1f} GB are free: reduce the images, or close other "
+                "programs"
+            )
+        return tiled(lambda *images: self.raw(*images, text), (ir, visible), side, halo)
+
+    def _fitted(self, ir, visible, text):
+        """Give the network sides that it takes, before tiles are cut, and its output the size of the input."""
+        height, width = visible.shape[-2:]
+        if height % self.multiple == width % self.multiple == 0:
+            return self._whole_or_tiled(ir, visible, text)
+        if self.fit == "resize":
+            size = [max(1, side // self.multiple) * self.multiple for side in (height, width)]
+            small = (interpolate(x, size, mode="bilinear", antialias=True) for x in (ir, visible))
+            return interpolate(self._whole_or_tiled(*small, text), (height, width), mode="bilinear")
+        more = (0, -width % self.multiple, 0, -height % self.multiple)
+        large = (mirrored(image, more) for image in (ir, visible))
+        return self._whole_or_tiled(*large, text)[..., :height, :width]
+
+
+def mirrored(image: Tensor, more: Sequence[int]) -> Tensor:
+    """Pad [B,C,H,W] by (left, right, top, bottom), mirrored without repeating the edge, however small the image is."""
+    while any(more):
+        height, width = image.shape[-2:]
+        now = [min(n, side - 1) for n, side in zip(more, (width, width, height, height))]
+        if not any(now):
+            return pad(image, more, mode="replicate")  # one row or column has nothing to mirror
+        image = pad(image, now, mode="reflect")
+        more = [n - m for n, m in zip(more, now)]
+    return image
+
+
+def tiled(function, images: Sequence[Tensor], side: int, halo: int) -> Tensor:
+    """Apply a function of images [B,C,H,W] tile by tile; each tile sees `halo` pixels more on every side.
+
+    Tiles begin at multiples of `side`, so that a network with windows sees the windows of the whole image where `side`
+    and `halo` are multiples of the window.
+    """
+    height, width = images[0].shape[-2:]
+    rows = []
+    for top in range(0, height, side):
+        row = []
+        for left in range(0, width, side):
+            y, x = max(0, top - halo), max(0, left - halo)
+            part = function(*(image[..., y : top + side + halo, x : left + side + halo] for image in images))
+            row.append(part[..., top - y : top - y + side, left - x : left - x + side])
+        rows.append(torch.cat(row, -1))
+    return torch.cat(rows, -2)
+
+
+def _with_channels(image, channels):
+    if image.shape[1] == channels:
+        return image
+    return image.expand(-1, 3, -1, -1) if channels == 3 else split_luma(image)[0]
+
+
+def _check(ir, visible, one_size):
+    fits = ir.ndim == visible.ndim == 4 and ir.shape[1] == 1 and visible.shape[1] in (1, 3) and len(ir) == len(visible)
+    if not fits or (one_size and ir.shape[2:] != visible.shape[2:]):
+        size = " of one size" if one_size else ""
+        raise FusionError(f"expected an infrared image [1,H,W] and a visible one [1 or 3,H,W]{size}, found "
+                          f"{list(ir.shape)} and {list(visible.shape)}: resize one, or reduce infrared to one channel")

@@ -1,0 +1,132 @@
+import hashlib
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fusionlib.errors import FusionError
+from fusionlib.peers import PEERS, build
+from fusionlib.peers.sources import SOURCES
+
+PARTS = ("Encoder_Base", "Encoder_Detail", "Decoder")
+
+
+@pytest.fixture
+def auif():
+    """An AUIF whose every tensor differs from a fresh one's."""
+    peer = build("AUIF")
+    for value in peer.state_dict().values():
+        value.add_(1)
+    return peer
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def part(peer, name, prefix=""):
+    return {prefix + key: value for key, value in getattr(peer, name).state_dict().items()}
+
+
+def test_a_release_in_one_file(auif, tmp_path):
+    state = auif.state_dict()
+    forms = {
+        "plain.pth": state,
+        "parallel.pt": {f"module.{key}": value for key, value in state.items()},
+        "parts.pkl": {name: part(auif, name) for name in PARTS},
+        "parallel parts.model": {name: part(auif, name, "module.") for name in PARTS} | {"epoch": 3},
+        "wrapped.pth": {"model": state | {"model_clip.x": torch.ones(1)}, "optimizer": {"state": {}}, "epoch": 3},
+        "derived.pth": state | {"a.relative_position_index": torch.zeros(1), "b.attn_mask": torch.zeros(1)},
+    }
+    for file, content in forms.items():
+        torch.save(content, tmp_path / file)
+        assert same(build("AUIF", tmp_path / file), auif), file
+    save_file(state, tmp_path / "ours.safetensors")
+    peer = build("auif", str(tmp_path / "ours.safetensors"))
+    assert same(peer, auif) and not peer.training
+
+
+def test_a_release_in_several_files(auif, tmp_path):
+    paths = [tmp_path / f"{n}.model" for n in range(3)]
+    for path, name in zip(paths, PARTS):
+        torch.save(part(auif, name), path)
+    (tmp_path / "README.md").write_text("not weights")
+    for weights in (tmp_path, paths, paths[::-1], dict(zip(PARTS, paths))):
+        assert same(build("AUIF", weights), auif)
+    with pytest.raises(FusionError, match=r"0\.model and .*1\.model does not fit AUIF.* 6 missing \(first Decoder\."):
+        build("AUIF", paths[:2])
+    with pytest.raises(FusionError, match=r"missing \(first Encoder_Base\..* unexpected \(first Decoder\.conv1"):
+        build("AUIF", dict(zip(reversed(PARTS), paths)))
+    torch.save(part(auif, "Decoder"), tmp_path / "other.model")
+    with pytest.raises(FusionError, match=r"2\.model and .*other\.model both hold Decoder\."):
+        build("AUIF", tmp_path)
+
+
+def test_another_network_is_named_and_nothing_loaded(auif, tmp_path):
+    from fusionlib.peers.checkpoints import load
+
+    torch.save(build("DATFuse").state_dict(), tmp_path / "dat.pth")
+    peer, before = build("AUIF"), build("AUIF")
+    before.load_state_dict(peer.state_dict())
+    with pytest.raises(FusionError) as error:
+        load(peer, tmp_path / "dat.pth")
+    text = str(error.value)
+    assert "dat.pth does not fit AUIF, which has 186 tensors" in text
+    assert "186 missing (first Encoder_Base.conv1.0.kernel)" in text and "62 unexpected (first convolutional" in text
+    state = auif.state_dict() | {"Decoder.decoder.1.weight": torch.ones(1, 1, 5, 5)}
+    torch.save(state, tmp_path / "shape.pth")
+    with pytest.raises(FusionError, match=r"1 of another shape \(first Decoder.* \[1, 1, 5, 5\] instead of \[1, 1, 3"):
+        load(peer, tmp_path / "shape.pth")
+    assert same(peer, before)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_no_code_of_a_file_is_run(tmp_path):
+    torch.save({"x": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pkl")
+    with pytest.raises(FusionError, match=r"trap\.pth holds Python objects \(\w+\.mkdir\).*state_dict\(\)"):
+        build("LRRNet", tmp_path / "trap.pth")
+    with pytest.raises(FusionError, match=r"module\.pkl holds Python objects \(torch\.nn\.modules\.linear\.Linear\)"):
+        build("LRRNet", tmp_path / "module.pkl")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_that_are_no_weights(tmp_path):
+    torch.save(build("LRRNet").state_dict(), tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "text.pth").write_text("version https://git-lfs")
+    (tmp_path / "text.safetensors").write_text("version https://git-lfs")
+    for file in ("cut.pth", "empty.pt", "text.pth", "text.safetensors"):
+        with pytest.raises(FusionError, match=f"{file} is .*copy it again"):
+            build("LRRNet", tmp_path / file)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(FusionError, match=r"list\.pth: expected a state dict"):
+        build("LRRNet", tmp_path / "list.pth")
+    with pytest.raises(FusionError, match="gone: there are no weights here"):
+        build("LRRNet", tmp_path / "gone")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FusionError, match="folder: expected a folder with weights"):
+        build("LRRNet", tmp_path / "folder")
+    with pytest.raises(FusionError, match="an empty list of files does not fit LRRNet"):
+        build("LRRNet", [])
+    with pytest.raises(FusionError, match="does not fit Mean, which has 0 tensors"):
+        build("mean", tmp_path / "whole.pth")
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.sha256])
+def test_official_files(shared, name):
+    folder = shared / "peers" / "checkpoints" / name.lower()
+    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    assert found == SOURCES[name].sha256
+    assert isinstance(build(name, folder), PEERS[name])

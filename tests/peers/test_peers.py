@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import pytest
+
+from fusionlib.errors import FusionError
+from fusionlib.peers import PEERS, Peer, build, describe
+
+NAMES = ["AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "TIMFusion-light", "SwinFusion", "TextIF",
+         "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian"]  # fmt: skip
+
+
+def test_names_and_classes():
+    assert list(PEERS) == NAMES and len(PEERS) == 16
+    assert all(issubclass(kind, Peer) and kind.__doc__ for kind in PEERS.values())
+    assert len(set(PEERS.values())) == 16
+    assert "[85]" not in PEERS and "nothing" not in PEERS
+
+
+def test_build():
+    peer = build("lrrnet")
+    assert type(peer) is PEERS["LRRNet"] and not peer.training
+    with pytest.raises(FusionError, match=r"no compared method 'U2Fusion': choose among AUIF, .*, laplacian"):
+        build("U2Fusion")
+
+
+def test_table():
+    table = describe()
+    assert set(table.index) == {*NAMES, "[85]"}
+    assert list(table.columns) == ["paper", "year", "weights", "licence", "sha256", "parameters", "takes"]
+    assert table.index[table.parameters.isna()].tolist() == ["[85]"] and "lost" in table.paper["[85]"]
+    # Counted from the official releases' layouts.
+    official = {"AUIF": 11_631, "DATFuse": 10_760, "IVFWSR": 14_092_815, "LRRNet": 49_204, "MLFusion": 1_994_838,
+                "TIMFusion": 1_232_225, "TIMFusion-light": 127_358, "SwinFusion": 973_681, "TextIF": 63_839_230,
+                "ALMFnet": 53_719, "CDDFuse": 1_188_272, "EMMA": 1_517_657, "mean": 0}  # fmt: skip
+    assert table.parameters[list(official)].to_dict() == official
+    assert table.takes["TextIF"] == "infrared and RGB, text, sides in multiples of 16 by resize"
+    assert table.takes["mean"] == "infrared and luma"
+    released = table.loc[NAMES[:13]]
+    assert (released.weights != "").all() and (released.licence != "").all() and (released.year >= 2021).all()
+    assert table.sha256["DATFuse"].startswith("model_10.pth: 075b6369")
+
+
+def test_networks_are_imported_when_asked_for():
+    code = "import sys, fusionlib.peers as p; list(p.PEERS); print([m for m in sys.modules if 'peers.swinfusion' in m])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
