@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -272,7 +273,10 @@ def test_a_failing_server_is_given_up_too(stub):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a thread")
-def test_an_interrupt_ends_the_wait(stub):
+def test_an_interrupt_ends_the_wait(stub, request):
+    # A shell starts what it runs in the background with interrupts ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, before))
     server, stub.delay, sent = Server(stub.url, concurrency=2), 10.0, []
 
     def interrupt_when_two_are_under_way():
