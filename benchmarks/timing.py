@@ -35,24 +35,31 @@ class Case:
 
 
 def interleaved(
-    runs: Sequence[Callable[[], object]], seconds: float = 2.0, least: int = 5, most: int = 50
+    runs: Sequence[Callable[[], object]], seconds: float = 2.0, least: int = 5, most: int = 50, long: float = 8.0
 ) -> np.ndarray:
     """Call all of them in turn, again and again: seconds of each call, [rounds, len(runs)].
 
     A first round warms up and is not counted. It also sets the number of rounds: as many as fit in `seconds`, but
     between `least` and `most`. Every other round runs backwards, so that none always follows the same neighbour.
+
+    What takes more than `long` seconds is called once, in the first round, as warming up is little beside it; its later
+    rounds are nan.
     """
-    began = time.perf_counter()
-    for run in runs:
-        run()
-    rounds = int(np.clip(seconds / (time.perf_counter() - began), least, most))
-    times = np.empty((rounds, len(runs)))
+    first = np.array([_seconds(run) for run in runs])
+    short = np.flatnonzero(first <= long)
+    rounds = int(np.clip(seconds / max(first[short].sum(), 1e-9), least, most))
+    times = np.full((rounds, len(runs)), np.nan)
+    times[0] = first
     for number in range(rounds):
-        for i in range(len(runs))[:: -1 if number % 2 else 1]:
-            began = time.perf_counter()
-            runs[i]()
-            times[number, i] = time.perf_counter() - began
+        for i in short[:: -1 if number % 2 else 1]:
+            times[number, i] = _seconds(runs[i])
     return times
+
+
+def _seconds(run):
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
 def _peak(module, arrays, number):
@@ -86,9 +93,9 @@ def table(cases: Sequence[Case], seconds: float = 2.0) -> pd.DataFrame:
     for task, ways in tqdm(tasks.items(), desc="timing", unit="task", leave=False, disable=None):
         times = interleaved([case.run for case in ways], seconds)
         for i, case in enumerate(ways):
-            row = {"task": task, "way": case.way, "rounds": len(times)}
+            row = {"task": task, "way": case.way, "rounds": np.isfinite(times[:, i]).sum()}
             for name, values in (("ms", times[:, i] * 1000), ("speedup", times[:, 0] / times[:, i])):
-                row[f"{name}_low"], row[name], row[f"{name}_high"] = np.percentile(values, (25, 50, 75))
+                row[f"{name}_low"], row[name], row[f"{name}_high"] = np.nanpercentile(values, (25, 50, 75))
             rows.append(row)
     return pd.DataFrame(rows)
 

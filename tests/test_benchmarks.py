@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import metrics, numpy_metrics, timing
+from benchmarks import metrics, numpy_metrics, peers, timing
 from fusionlib.errors import FusionError
 from fusionlib.metrics import PAPER, evaluate
 
@@ -67,6 +67,30 @@ def test_ways_take_turns_and_a_first_round_is_not_counted():
     times = timing.interleaved([lambda: order.append("a"), lambda: order.append("b")], seconds=0, least=3)
     assert times.shape == (3, 2) and (times > 0).all()
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+
+
+def test_what_takes_long_is_called_once():
+    order = []
+    slow = [lambda: order.append("a"), lambda: (order.append("b"), time.sleep(0.02)), lambda: order.append("c")]
+    times = timing.interleaved(slow, seconds=0, least=2, long=0.01)
+    assert "".join(order) == "abc" + "ac" + "ca"
+    assert times[0, 1] >= 0.02 and np.isnan(times[1, 1]) and np.isfinite(times[:, [0, 2]]).all()
+
+
+def test_all_peers_and_ours_are_cases(monkeypatch):
+    monkeypatch.setattr(peers, "SIZE", (64, 80))
+    monkeypatch.setattr(peers, "_methods", dict(list(peers._methods().items())[:4]).copy)  # ours, AUIF, DATFuse
+    arrays = peers.inputs()
+    assert arrays["ways"][0].startswith("ours, stage 1: 0.003 M parameters, ")
+    assert [case.way for case in peers.cases(arrays)] == arrays["ways"]
+    for case in peers.cases(arrays):
+        assert case.run().shape == (3, 64, 80)
+
+
+def test_operations_of_a_convolution_are_counted():
+    network = torch.nn.Conv2d(1, 8, 3, padding=1)
+    images = {name: np.zeros((1, 10, 20), np.float32) for name in ("ir", "visible")}
+    assert peers._operations(network, lambda net, ir, visible: net(ir), images) == 2 * 9 * 8 * 10 * 20
 
 
 def test_table_compares_with_the_first_way_of_the_task():
