@@ -56,7 +56,8 @@ def _with_sentence(network, ir, visible):
 
 def _described(name, network, run, arrays):
     parameters = sum(p.numel() for p in network.parameters())
-    return f"{name}: {parameters / 1e6:.3f} M parameters, {_operations(network, run, arrays) / 1e9:.3g} GFLOP"
+    operations = float(f"{_operations(network, run, arrays) / 1e9:.3g}")
+    return f"{name}: {parameters / 1e6:.3f} M parameters, {operations:,g} GFLOP"
 
 
 def _operations(network: nn.Module, run, arrays) -> int:

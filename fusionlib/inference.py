@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.data.pairs import Pair, image_size, load, merge_luma, split_luma, write_image
+from fusionlib.data.pairs import Pair, load, merge_luma, split_luma, write_image
 from fusionlib.data.pictures import Pictures
-from fusionlib.data.samples import fit_into, people, scale_into
+from fusionlib.data.samples import fit_into, people
 from fusionlib.detection import YOLOv5, detect, measure
 from fusionlib.models import FusionNetwork, TextGuidedFusion
 
@@ -91,7 +91,7 @@ def find_people(
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):
         for name, image in candidates(pair, size, network, refined, text).items():
             found.setdefault(name, []).extend(detect(detector, [image]))
-        truths.append(people(pair) * scale_into(image_size(pair.ir), size))
+        truths.append(people(pair, size))
     return found, truths
 
 

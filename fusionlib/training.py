@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from fusionlib import devices, models
 from fusionlib.config import Profile
-from fusionlib.data.pairs import Pair, merge_luma, split_luma
-from fusionlib.data.samples import PERSON, DetectionSamples, FusionSamples, Samples, collate
-from fusionlib.detection import YOLOv5, YOLOv5Loss, class_indices, freeze, to_targets
+from fusionlib.data.pairs import Pair
+from fusionlib.data.samples import DetectionSamples, FusionSamples, Samples, collate
+from fusionlib.detection import YOLOv5
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
+from fusionlib.models.detection_loss import DetectionLosses
 from fusionlib.runs import write_json
 
 Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
@@ -106,29 +107,6 @@ def train_text_dfh(
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
     )  # fmt: skip
     return models.load(folder / "last.safetensors", network)
-
-
-class DetectionLosses:
-    """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
-
-    def __init__(self, detector: YOLOv5, fidelity: float):
-        self.detector = freeze(detector)
-        self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
-        self.fusion_loss, self.fidelity = FusionLoss(), fidelity
-        (self.person,) = class_indices(detector, [PERSON])
-
-    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch as `collate` makes it -> (total, parts)."""
-        ir, (y, cbcr) = batch["ir"], split_luma(batch["visible"])
-        self.detector.to(ir.device)
-        self.loss.to(ir.device)
-        refined = model(ir, y, batch["text"], batch["mask"]).float()
-        classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
-        targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
-        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
-        fidelity, _ = self.fusion_loss(refined, ir, y)
-        total = detection + self.fidelity * len(ir) * fidelity
-        return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

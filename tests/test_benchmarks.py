@@ -12,13 +12,7 @@ from benchmarks import metrics, numpy_metrics, peers, timing
 from fusionlib.errors import FusionError
 from fusionlib.metrics import PAPER, evaluate
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def agree(fused, ir, visible):

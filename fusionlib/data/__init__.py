@@ -7,16 +7,7 @@ The everyday names are here. `fusionlib.data.augment.augment`, `fusionlib.data.c
 from fusionlib.data import samples, scenes
 from fusionlib.data.labels import read_labels
 from fusionlib.data.layouts import Report, find, pair_folders, read
-from fusionlib.data.pairs import (
-    Pair,
-    Problem,
-    load,
-    merge_luma,
-    read_image,
-    scaled_boxes,
-    split_luma,
-    write_image,
-)
+from fusionlib.data.pairs import Pair, Problem, load, merge_luma, read_image, split_luma, write_image
 from fusionlib.data.splits import choose, fingerprint, load_rules, read_manifest, summary, write_manifest
 
 __all__ = [
@@ -35,7 +26,6 @@ __all__ = [
     "read_labels",
     "read_manifest",
     "samples",
-    "scaled_boxes",
     "scenes",
     "split_luma",
     "summary",

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
 from PIL import Image, UnidentifiedImageError
-from torch.nn.functional import interpolate
 
 from fusionlib.errors import FusionError
 
@@ -138,12 +137,11 @@ def write_image(path, image) -> None:
     write_atomically(path, data.tobytes())
 
 
-def load(pair: Pair, size: tuple[int, int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def load(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
     """Load a pair as float32 in 0..1: infrared [1,H,W] and visible [3,H,W].
 
     Infrared of three equal channels is one channel; coloured infrared is taken by its luma. A gray visible picture
-    becomes three equal channels. `size` (H,W) resizes both, bilinear with antialiasing; `scaled_boxes` gives the boxes
-    that go with it.
+    becomes three equal channels.
     Raises FusionError for an unreadable file and for pictures of different size.
     """
     ir, visible = read_image(pair.ir), read_image(pair.visible)
@@ -151,10 +149,7 @@ def load(pair: Pair, size: tuple[int, int] | None = None) -> tuple[torch.Tensor,
         raise FusionError(size_mismatch(pair.ir, ir.shape[:2], pair.visible, visible.shape[:2]))
     ir, visible = as_tensor(ir if is_coloured(ir) else ir.reshape(*ir.shape[:2], -1)[..., 0]), as_tensor(visible)
     ir = rgb_to_ycbcr(ir)[:1] if len(ir) == 3 else ir
-    visible = visible.expand(3, -1, -1).contiguous()
-    if size is not None and tuple(size) != tuple(ir.shape[1:]):
-        ir, visible = (interpolate(x[None], size, mode="bilinear", antialias=True)[0] for x in (ir, visible))
-    return ir, visible
+    return ir, visible.expand(3, -1, -1).contiguous()
 
 
 def is_coloured(image: np.ndarray) -> bool:
@@ -176,20 +171,17 @@ def size_mismatch(ir: Path, ir_size, visible: Path, visible_size) -> str:
     return f"{visible}: expected {w}x{h} like its infrared partner {ir}, found {vw}x{vh}; {hint}"
 
 
-def scaled_boxes(pair: Pair, size: tuple[int, int]) -> torch.Tensor | None:
-    """The boxes [N,4] of a pair in pixels of a picture resized to `size` (H,W); None for a pair without labels."""
-    if pair.boxes is None:
-        return None
-    height, width = image_size(pair.ir)
-    return torch.from_numpy(pair.boxes) * torch.tensor([size[1] / width, size[0] / height] * 2)
-
-
 def split_luma(visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """RGB [B,3,H,W] in 0..1 -> luma [B,1,H,W] (0.299 R + 0.587 G + 0.114 B) and chroma Cb, Cr [B,2,H,W] around 0.5."""
-    ycbcr = rgb_to_ycbcr(visible)
-    return ycbcr[:, :1], ycbcr[:, 1:]
+    """RGB in 0..1 -> luma (0.299 R + 0.587 G + 0.114 B) and chroma Cb, Cr around 0.5.
+
+    [B,3,H,W] -> [B,1,H,W] and [B,2,H,W]; or one image, [3,H,W] -> [1,H,W] and [2,H,W].
+    """
+    return rgb_to_ycbcr(visible).split((1, 2), dim=-3)
 
 
 def merge_luma(y: torch.Tensor, cbcr: torch.Tensor) -> torch.Tensor:
-    """Luma [B,1,H,W] and chroma [B,2,H,W] -> RGB [B,3,H,W], clipped to 0..1; inverse of `split_luma` to 1e-6."""
-    return ycbcr_to_rgb(torch.cat([y, cbcr], dim=1)).clamp(0, 1)
+    """Luma [B,1,H,W] and chroma [B,2,H,W] -> RGB [B,3,H,W], clipped to 0..1; inverse of `split_luma` to 1e-6.
+
+    One image alike: [1,H,W] and [2,H,W] -> [3,H,W].
+    """
+    return ycbcr_to_rgb(torch.cat([y, cbcr], dim=-3)).clamp(0, 1)

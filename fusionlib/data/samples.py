@@ -74,6 +74,13 @@ def _set_aside(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
     return [p for p in pairs if not any(p is q for q in aside)], aside
 
 
+def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """So many pairs, evenly over the list, the first and the last among them; all for 0, or where there are no more."""
+    if not count or count >= len(pairs):
+        return list(pairs)
+    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
+
+
 class Samples(Dataset):
     """What both stages share: decoded images stay in memory as bytes, augmentation depends on seed, epoch and index.
 
@@ -103,7 +110,7 @@ class Samples(Dataset):
 
 
 class FusionSamples(Samples):
-    """Crops for stage 1: {"ir": [1,h,w], "y": [1,h,w]} in 0..1.
+    """Crops for stage 1 and for the compared methods: {"ir": [1,h,w], "y": [1,h,w], "visible": [3,h,w]} in 0..1.
 
     Args:
         pairs: the pairs.
@@ -111,19 +118,25 @@ class FusionSamples(Samples):
         crop: side of the square crop, pixels.
         seed: of the augmentation (flip, quarter turn, crop: paper 4.1).
         train: augment; otherwise the crop is the same in every epoch.
+        crops: of each pair in an epoch, the second of all pairs after the first of all pairs.
     """
 
-    def __init__(self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True):
+    def __init__(
+        self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1
+    ):
         super().__init__(pairs, seed, train)
-        self.resize, self.crop = resize, crop
+        self.resize, self.crop, self.crops = resize, crop, crops
+
+    def __len__(self) -> int:
+        return len(self.pairs) * self.crops
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        ir, visible = self.images(index, lambda pair: shrink(*load(pair), self.resize))
+        ir, visible = self.images(index % len(self.pairs), lambda pair: shrink(*load(pair), self.resize))
         seed = self.seed_of(index) if self.train else index
         ir, visible, _ = augment(
             ir, visible, None, seed=seed, crop=self.crop, flip=self.train, rotate="quarter" if self.train else 0
         )
-        return {"ir": ir, "y": split_luma(visible[None])[0][0]}
+        return {"ir": ir, "y": split_luma(visible)[0], "visible": visible}
 
 
 class DetectionSamples(Samples):
@@ -145,19 +158,16 @@ class DetectionSamples(Samples):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
-        boxes = people(self.pairs[index]) * self.scale(index)
+        boxes = people(self.pairs[index], self.size)
         if self.train:
             ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
         return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index]}
 
-    def scale(self, index: int) -> float:
-        """Factor from the pixels of the file to the pixels of the sample."""
-        return scale_into(image_size(self.pairs[index].ir), self.size)
 
-
-def people(pair: Pair) -> Tensor:
-    """Boxes of the people in a labelled pair, [N,4] xyxy in pixels of the file."""
-    return torch.from_numpy(pair.boxes[[c == PERSON for c in pair.classes]]).float().reshape(-1, 4)
+def people(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:
+    """Boxes of the people in a labelled pair, [N,4] xyxy in pixels of the file, or of what `fit_into` makes of it."""
+    boxes = torch.from_numpy(pair.boxes[[c == PERSON for c in pair.classes]]).float().reshape(-1, 4)
+    return boxes if size is None else boxes * scale_into(image_size(pair.ir), size)
 
 
 def people_heights(pairs: Sequence[Pair]) -> dict[str, list[float]]:

@@ -5,8 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .layers import named
 from .peer import Peer
-from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, named, preprocess
+from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
 _CHANNELS = 16
 
@@ -43,7 +44,7 @@ class ALMFnet(Peer):
     """
 
     halo = 14
-    bytes_per_pixel = 1800
+    bytes_per_pixel = 2800
 
     def __init__(self):
         super().__init__()

@@ -20,8 +20,9 @@ class AUIF(Peer):
     darker: at night a third of the brightness of the sources' mean. The official code has no licence.
     """
 
+    least = 10  # the Laplacian mirrors 9 pixels at each edge
     halo = 30  # 9 of the 19x19 Laplacian, 2 of each of ten steps, 1 of the decoder
-    bytes_per_pixel = 650
+    bytes_per_pixel = 900
 
     def __init__(self):
         super().__init__()

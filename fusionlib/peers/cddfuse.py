@@ -1,12 +1,12 @@
 """CDDFuse: a Transformer and an invertible network part each image into what both share and what is its own."""
 
-from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, normalize
-from torchvision.models.convnext import LayerNorm2d
+from torch.nn.functional import gelu
 
+from fusionlib.peers.layers import RestormerBlock, channel_attention, channel_norm, named
 from fusionlib.peers.peer import Peer
 
 WIDTH = 64
@@ -27,8 +27,9 @@ class CDDFuse(Peer):
     Attention runs between channels over all pixels: a tile does not give what the whole image gives.
     """
 
+    least = 2
     official_stretch = True
-    bytes_per_pixel = 4300
+    bytes_per_pixel = 8000
 
     def __init__(self):
         super().__init__()
@@ -44,7 +45,7 @@ class CDDFuse(Peer):
     def decode(self, visible: Tensor, base: Tensor, detail: Tensor) -> Tensor:
         """The image [B,1,H,W] in 0..1 of features [B,64,H,W].
 
-        `visible` is added before the sigmoid. The first phase of training decodes each image from its own features and
+        `visible` is added before the sigmoid. Our first phase of training decodes each image from its own features and
         gives that image in the place of `visible`.
         """
         return self.DIDF_Decoder(visible, base, detail)
@@ -58,52 +59,21 @@ class CDDFuse(Peer):
 class BaseFeature(nn.Module):
     """Channel attention and a gated feed-forward, both residual: [B,C,H,W] -> [B,C,H,W] with C a multiple of 8.
 
-    EMMA has the same block, with reflect padding in the feed-forward. Unlike in `_RestormerBlock` the 3x3 convolution
+    EMMA has the same block, with reflect padding in the feed-forward. Unlike in `RestormerBlock` the 3x3 convolution
     before attention is full.
     """
 
     def __init__(self, width: int, padding_mode: str = "zeros"):
         super().__init__()
-        self.norm1 = _norm(width)
+        self.norm1 = channel_norm(width)
         self.attn = _BaseAttention(width)
-        self.norm2 = _norm(width)
+        self.norm2 = channel_norm(width)
         self.mlp = _GatedFeedForward(width, expansion=1, groups=width, padding_mode=padding_mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, then feed forward."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
-
-
-class _RestormerBlock(nn.Module):
-    """Zamir et al., Restormer, CVPR 2022: attention between channels, then a gated feed-forward, depthwise both."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm1 = _norm(WIDTH)
-        self.attn = _DepthwiseAttention(WIDTH)
-        self.norm2 = _norm(WIDTH)
-        self.ffn = _GatedFeedForward(WIDTH, expansion=2, groups=4 * WIDTH)
-
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
-
-
-def _norm(width):
-    return nn.Sequential(OrderedDict(body=LayerNorm2d(width)))  # over the channels of each pixel
-
-
-class _DepthwiseAttention(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(HEADS, 1, 1))
-        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
-        self.qkv_dwconv = nn.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=False)
-        self.project_out = nn.Conv2d(width, width, 1, bias=False)
-
-    def forward(self, x):
-        return self.project_out(_channel_attention(self.qkv_dwconv(self.qkv(x)), self.temperature))
 
 
 class _BaseAttention(nn.Module):
@@ -115,15 +85,7 @@ class _BaseAttention(nn.Module):
         self.proj = nn.Conv2d(width, width, 1, bias=False)
 
     def forward(self, x):
-        return self.proj(_channel_attention(self.qkv2(self.qkv1(x)), self.scale))
-
-
-def _channel_attention(qkv, scale):
-    """Attention with channels as tokens and pixels as features: qkv [B,3C,H,W], scale [heads,1,1] -> [B,C,H,W]."""
-    batch, _, height, width = qkv.shape
-    query, key, value = qkv.reshape(batch, 3, HEADS, -1, height * width).unbind(1)
-    weights = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-2, -1)
-    return ((weights * scale).softmax(-1) @ value).reshape(batch, -1, height, width)
+        return self.proj(channel_attention(self.qkv2(self.qkv1(x)), self.scale))
 
 
 class _GatedFeedForward(nn.Module):
@@ -185,8 +147,8 @@ class _Bottleneck(nn.Module):
 class _Encoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(1, WIDTH, 3, padding=1, bias=False)))
-        self.encoder_level1 = nn.Sequential(*(_RestormerBlock() for _ in range(4)))
+        self.patch_embed = named(proj=nn.Conv2d(1, WIDTH, 3, padding=1, bias=False))
+        self.encoder_level1 = _restormer()
         self.baseFeature = BaseFeature(WIDTH)
         self.detailFeature = _DetailFeature(nodes=3)
 
@@ -199,7 +161,7 @@ class _Decoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.reduce_channel = nn.Conv2d(2 * WIDTH, WIDTH, 1, bias=False)
-        self.encoder_level2 = nn.Sequential(*(_RestormerBlock() for _ in range(4)))
+        self.encoder_level2 = _restormer()
         self.output = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH // 2, 3, padding=1, bias=False), nn.LeakyReLU(),
             nn.Conv2d(WIDTH // 2, 1, 3, padding=1, bias=False),
@@ -208,3 +170,8 @@ class _Decoder(nn.Module):
     def forward(self, visible, base, detail):
         features = self.encoder_level2(self.reduce_channel(torch.cat((base, detail), 1)))
         return (self.output(features) + visible).sigmoid()
+
+
+def _restormer():
+    feed_forward = partial(_GatedFeedForward, expansion=2, groups=4 * WIDTH)  # depthwise
+    return nn.Sequential(*(RestormerBlock(WIDTH, HEADS, feed_forward) for _ in range(4)))

@@ -24,7 +24,7 @@ class DATFuse(Peer):
     - `patch_embed.norm` is never used.
     """
 
-    bytes_per_pixel = 1600
+    bytes_per_pixel = 2000
 
     def __init__(self):
         super().__init__()

@@ -1,6 +1,5 @@
 """EMMA's fusion network: a small U-Net per modality, fused at every scale, of Restormer and convolution in parallel."""
 
-from collections import OrderedDict
 from itertools import pairwise
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from fusionlib.models.layers import convolution
 from fusionlib.peers.cddfuse import BaseFeature
+from fusionlib.peers.layers import named
 from fusionlib.peers.peer import Peer
 
 WIDTHS = (8, 16, 32, 32)
@@ -30,7 +30,7 @@ class EMMA(Peer):
 
     multiple = 32
     official_stretch = True
-    bytes_per_pixel = 700
+    bytes_per_pixel = 800
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ class _Block(nn.Module):
         super().__init__()
         self.embed = convolution(before, width, bias=False)
         self.GlobalFeature = BaseFeature(width, padding_mode="reflect")
-        self.LocalFeature = nn.Sequential(OrderedDict(Extraction=nn.Sequential(_Residual(width), _Residual(width))))
+        self.LocalFeature = named(Extraction=nn.Sequential(_Residual(width), _Residual(width)))
         self.FFN = convolution(2 * width, width, bias=False)
 
     def forward(self, x):

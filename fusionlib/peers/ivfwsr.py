@@ -1,13 +1,12 @@
 """IVFWSR: fuses pairs that are not strictly registered, by attention that infrared and visible maps steer together."""
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute
 
+from fusionlib.peers.layers import named
 from fusionlib.peers.peer import Peer
 
 _WIDTH = 64  # of every feature map
@@ -30,7 +29,7 @@ class IVFWSR(Peer):
     fit = "resize"
     official_stretch = True
     halo = 56  # 46 by counting kernels and windows, to the next multiple of 14 so that tiles keep the windows
-    bytes_per_pixel = 9000
+    bytes_per_pixel = 25000
 
     def __init__(self):
         super().__init__()
@@ -239,7 +238,7 @@ def _convolutions(channels, *layers):
 
 
 def _mlp():
-    return nn.Sequential(OrderedDict(
+    return named(
         last=Permute([0, 2, 3, 1]), fc1=nn.Linear(_WIDTH, 2 * _WIDTH), act=nn.GELU(),
         fc2=nn.Linear(2 * _WIDTH, _WIDTH), first=Permute([0, 3, 1, 2]),
-    ))
+    )  # fmt: skip

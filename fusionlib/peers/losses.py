@@ -63,7 +63,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 def decomposition(base: tuple[Tensor, Tensor], detail: tuple[Tensor, Tensor]) -> Tensor:
     """Low where bases of two images correlate and details do not: CC(details)^2 / (CC(bases) + 1.01), from 0 on.
 
-    Zhao et al., CDDFuse, CVPR 2023, equation 4.
+    Zhao et al., CDDFuse, CVPR 2023.
     """
     return correlation(*detail) ** 2 / (correlation(*base) + 1.01)
 

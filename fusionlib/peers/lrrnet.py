@@ -10,7 +10,7 @@ FEATURES, BLOCKS = 128, 4
 
 
 class LRRNet(Peer):
-    """Li et al., LRRNet: a novel representation learning guided fusion network, IEEE TPAMI 45(9), 2023.
+    """Li et al., LRRNet: a novel representation learning guided fusion framework, IEEE TPAMI 45(9), 2023.
 
     49,204 parameters. One encoder per modality unrolls four iterations of a decomposition into a low-rank and a sparse
     part, and the decoder, which has no activation, fuses each part. Takes infrared and luma [B,1,H,W], gives [B,1,H,W].
@@ -21,9 +21,10 @@ class LRRNet(Peer):
     weights it reaches from about 0.03 to 0.2 for any image.
     """
 
+    least = 2
     always_stretch = True
     halo = 11  # 1 of the first convolution, 2 of each block, 2 of the decoder
-    bytes_per_pixel = 5300
+    bytes_per_pixel = 8500
 
     def __init__(self):
         super().__init__()

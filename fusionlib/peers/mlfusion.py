@@ -1,11 +1,10 @@
 """MLFusion: fuses images of different sizes at a size of one's choice, with a kernel of its own for every pixel."""
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, pixel_shuffle
 
+from fusionlib.peers.layers import named
 from fusionlib.peers.peer import Peer, mirrored
 
 _WIDTH, _DENSE, _META = 64, 32, 8  # channels: of the features, of a unit in their blocks, of what is resampled
@@ -27,7 +26,7 @@ class MLFusion(Peer):
     order = "BGR"
     always_stretch = True
     one_size = False
-    bytes_per_pixel = 3000
+    bytes_per_pixel = 3800
 
     def __init__(self):
         super().__init__()
@@ -85,7 +84,7 @@ class _Resample(nn.Module):
     def __init__(self):
         super().__init__()
         block = nn.Sequential(nn.Linear(3, 256), nn.LeakyReLU(0.2), nn.Linear(256, _META * 3 * 3 * _META))
-        self.P2W = nn.Sequential(OrderedDict(meta_block=block))
+        self.P2W = named(meta_block=block)
 
     def forward(self, f, r, size):
         step = torch.tensor(1 / r, dtype=torch.float32, device=f.device)  # float32 decides which pixel is meant

@@ -29,7 +29,10 @@ def inputs(peer: Peer, batch: dict) -> tuple[Tensor, Tensor]:
 
 
 def datfuse(peer, batch, _):
-    """Tang et al.: squared error to both sources, SSIM with the brighter, mean edge strength of the sharper."""
+    """Tang et al.: squared error to both sources, SSIM with the brighter, mean edge strength of the sharper.
+
+    That the means are those of each image, not of the batch, is our reading.
+    """
     ir, y = inputs(peer, batch)
     fused = peer(ir, y).float()
     strength, *others = (sobel(x).mean((1, 2, 3)) for x in (fused, ir, y))
@@ -158,7 +161,7 @@ def rmr_fusion(peer, batch, _):
 
 
 def cddfuse_parts(peer, batch, _):
-    """First phase of Zhao et al.: each image is restored from its own base and detail."""
+    """First phase, with the decomposition of Zhao et al.; ours: each image is restored from its own base and detail."""
     images = inputs(peer, batch)
     parts = [peer.encode(image) for image in images]
     again = [peer.decode(image, *part).float() for image, part in zip(images, parts)]

@@ -26,6 +26,7 @@ class Peer(nn.Module):
 
     channels = 1  # of both inputs: 1 takes infrared and luma, 3 takes colour
     order = "RGB"  # of three channels; "BGR" for networks that were trained on files as OpenCV reads them
+    least = 1  # pixels of a side
     multiple = 1  # of the sides
     fit = "pad"  # how the sides get there: "pad" mirrors at the bottom and the right, "resize" goes down and back up
     official_stretch = False  # the release stretches its results to their own minimum and maximum
@@ -33,7 +34,9 @@ class Peer(nn.Module):
     takes_text = False
     one_size = True  # of both images; False where infrared may have another size than the visible image
     halo: int | None = None  # pixels of context that a tile needs to give what the whole image gives; None: all of it
-    bytes_per_pixel = 0  # peak memory of `forward`, measured with float32 on a CPU
+    #: Peak memory of `forward` with float32 on a CPU, measured with the allocator as the suite sets it, and
+    #: so up to twice as much as without, because what is freed is kept.
+    bytes_per_pixel = 0
 
     @torch.no_grad()
     def raw(self, ir: Tensor, visible: Tensor, text: str | Tensor | None = None) -> Tensor:
@@ -71,7 +74,7 @@ class Peer(nn.Module):
         """
         if ir.ndim == visible.ndim == 3:
             return self.fuse(ir[None], visible[None], text, official_postprocess)[0]
-        _check(ir, visible, self.one_size)
+        _check(self, ir, visible)
         device, home = next(iter(self.state_dict().values()), visible).device, visible.device
         ir, visible = ir.to(device), visible.to(device)
         coloured = visible.shape[1] == 3
@@ -162,9 +165,13 @@ def _with_channels(image, channels):
     return image.expand(-1, 3, -1, -1) if channels == 3 else split_luma(image)[0]
 
 
-def _check(ir, visible, one_size):
+def _check(peer, ir, visible):
     fits = ir.ndim == visible.ndim == 4 and ir.shape[1] == 1 and visible.shape[1] in (1, 3) and len(ir) == len(visible)
-    if not fits or (one_size and ir.shape[2:] != visible.shape[2:]):
-        size = " of one size" if one_size else ""
+    if not fits or (peer.one_size and ir.shape[2:] != visible.shape[2:]):
+        size = " of one size" if peer.one_size else ""
         raise FusionError(f"expected an infrared image [1,H,W] and a visible one [1 or 3,H,W]{size}, found "
                           f"{list(ir.shape)} and {list(visible.shape)}: resize one, or reduce infrared to one channel")
+    height, width = min(ir.shape[2:], visible.shape[2:], key=min)
+    if min(height, width) < peer.least:
+        raise FusionError(f"{type(peer).__name__} takes images from {peer.least}x{peer.least} pixels on, found "
+                          f"{width}x{height}: enlarge both")

@@ -55,7 +55,8 @@ RECIPES = {
         rates={"peer.Encoder_Detail.": 0.1},
     ),
     "DATFuse": Recipe(
-        objectives.datfuse, "as the release", batch=128, crop=120, learning_rate=1e-3, epochs=10,
+        objectives.datfuse, "as the release; that edges are compared image by image is our reading",
+        batch=128, crop=120, learning_rate=1e-3, epochs=10,
         idle=("patch_embed.norm", "relative_position_bias_table"),
     ),
     "IVFWSR": Recipe(
@@ -87,7 +88,8 @@ RECIPES = {
         helper=objectives.Sentence, needs="text",
     ),
     "ALMFnet": Recipe(
-        objectives.almfnet, "as the release, without its segmentation term, which needs labels; learning rate ours",
+        objectives.almfnet,
+        "as the release, without its segmentation term, which needs labels; what its masks are, and learning rate ours",
         batch=8, crop=128, learning_rate=1e-3, epochs=300,
     ),
     "RMR-Fusion": Recipe(
@@ -102,8 +104,10 @@ RECIPES = {
         objectives.cddfuse, "as the release; the optimiser begins anew in the second phase",
         batch=8, crop=128, learning_rate=2.5e-5, epochs=80, clip=0.01, drops=(0.25, 0.5, 0.75),
         first=Recipe(
-            objectives.cddfuse_parts, "as the release", batch=8, crop=128, learning_rate=1e-4, epochs=40, clip=0.01,
-            drops=(0.5,), trains=("peer.DIDF_Encoder.", "peer.DIDF_Decoder."),
+            objectives.cddfuse_parts, "settings and decomposition as the release; ours: how images are restored, by "
+            "squared error and 5 (1 - SSIM), and that encoder and decoder alone are trained",
+            batch=8, crop=128, learning_rate=1e-4, epochs=40, clip=0.01, drops=(0.5,),
+            trains=("peer.DIDF_Encoder.", "peer.DIDF_Decoder."),
         ),
     ),
     "EMMA": Recipe(

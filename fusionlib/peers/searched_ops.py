@@ -3,15 +3,10 @@
 Submodules are named as in the official releases, which is where `op`, `conv`, `se` and `spatial` come from.
 """
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 
-
-def named(**modules: nn.Module) -> nn.Sequential:
-    """A sequence whose parts have names instead of numbers."""
-    return nn.Sequential(OrderedDict(modules))
+from fusionlib.peers.layers import named
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, groups: int = 1, dilation: int = 1) -> nn.Conv2d:

@@ -44,7 +44,7 @@ SOURCES = {
     ),
     "LRRNet": Source(
         "lrrnet.LRRNet",
-        "Li et al., LRRNet: a novel representation learning guided fusion network, IEEE TPAMI 45(9)",
+        "Li et al., LRRNet: a novel representation learning guided fusion framework, IEEE TPAMI 45(9)",
         2023, "hli1221/imagefusion-LRRNet: model/final_lrr_net_lam2_1.5_wir_3.0_lam3_gram_2000_epoch_4_block_4.model",
         _NONE,
         {
@@ -77,7 +77,7 @@ SOURCES = {
     "TextIF": Source(
         "textif.TextIF",
         "Yi et al., Text-IF: leveraging semantic text guidance for degradation-aware and interactive image fusion, "
-        "CVPR",
+        "CVPR, arXiv 2403.16387",
         2024, "XunpengYi/Text-IF: on Google Drive", "MIT",
     ),
     "ALMFnet": Source(
@@ -95,7 +95,7 @@ SOURCES = {
     "CDDFuse": Source(
         "cddfuse.CDDFuse",
         "Zhao et al., CDDFuse: correlation-driven dual-branch feature decomposition for multi-modality image fusion, "
-        "CVPR",
+        "CVPR, 5906-5916",
         2023, "Zhaozixiang1228/MMIF-CDDFuse", _NONE,
     ),
     "EMMA": Source(

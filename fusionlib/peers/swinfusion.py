@@ -1,12 +1,11 @@
 """SwinFusion: attention in shifted windows, within each image and then across the two."""
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, scaled_dot_product_attention
 from torchvision.ops import StochasticDepth
 
+from fusionlib.peers.layers import named
 from fusionlib.peers.peer import Peer, mirrored
 
 WIDTH = 60
@@ -38,13 +37,13 @@ class SwinFusion(Peer):
 
     multiple = WINDOW
     halo = 72
-    bytes_per_pixel = 2700
+    bytes_per_pixel = 3400
 
     def __init__(self):
         super().__init__()
         self.conv_first1_A, self.conv_first2_A = _convolution(1, WIDTH // 2), _convolution(WIDTH // 2, WIDTH)
         self.conv_first1_B, self.conv_first2_B = _convolution(1, WIDTH // 2), _convolution(WIDTH // 2, WIDTH // 2)
-        self.patch_embed = _chain(norm=nn.LayerNorm(WIDTH))
+        self.patch_embed = named(norm=nn.LayerNorm(WIDTH))
         self.layers_Ex_A, self.norm_Ex_A = _chain_of_blocks(4), nn.LayerNorm(WIDTH)
         self.layers_Ex_B, self.norm_Ex_B = _chain_of_blocks(4), nn.LayerNorm(WIDTH)
         self.layers_Fusion = nn.Sequential(_FusionLayer(0, DROP_PATH / 3), _FusionLayer(2 * DROP_PATH / 3, DROP_PATH))
@@ -94,21 +93,17 @@ def _convolution(in_channels, out_channels):
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def _chain(**layers):
-    return nn.Sequential(OrderedDict(layers))
-
-
 def _chain_of_blocks(depth):
     rates = [DROP_PATH * i / (depth - 1) for i in range(depth)]
-    return nn.Sequential(_chain(residual_group=_blocks(_SwinBlock, rates)))
+    return nn.Sequential(named(residual_group=_blocks(_SwinBlock, rates)))
 
 
 def _blocks(kind, rates):
-    return _chain(blocks=nn.Sequential(*(kind(i % 2 * WINDOW // 2, rate) for i, rate in enumerate(rates))))
+    return named(blocks=nn.Sequential(*(kind(i % 2 * WINDOW // 2, rate) for i, rate in enumerate(rates))))
 
 
 def _mlp():
-    return _chain(fc1=nn.Linear(WIDTH, 2 * WIDTH), act=nn.GELU(), fc2=nn.Linear(2 * WIDTH, WIDTH))
+    return named(fc1=nn.Linear(WIDTH, 2 * WIDTH), act=nn.GELU(), fc2=nn.Linear(2 * WIDTH, WIDTH))
 
 
 class _FusionLayer(nn.Module):

@@ -1,15 +1,14 @@
 """Text-IF: a U-shaped network of channel attention, steered at each level by what CLIP makes of a sentence."""
 
 import functools
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, scaled_dot_product_attention
-from torchvision.models.convnext import LayerNorm2d
+from torch.nn.functional import scaled_dot_product_attention
 
 from fusionlib.errors import FusionError
+from fusionlib.peers.layers import RestormerBlock, named
 from fusionlib.peers.peer import Peer
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -47,7 +46,7 @@ class TextIF(Peer):
     fit = "resize"
     official_stretch = True
     takes_text = True
-    bytes_per_pixel = 4500
+    bytes_per_pixel = 8000
 
     def __init__(self, clip: str | Path = CLIP):
         super().__init__()
@@ -57,7 +56,7 @@ class TextIF(Peer):
         self.cross_attention = _CrossAttention(last)
         self.attention_spatial = _SpatialAttention(last)
         for level, width in enumerate(WIDTHS, 1):
-            self.add_module(f"feature_fusion_{level}", _chain(fusion_proj=_conv1(2 * width, width)))
+            self.add_module(f"feature_fusion_{level}", named(fusion_proj=_conv1(2 * width, width)))
             self.add_module(f"prompt_guidance_{level}", _Guidance(width))
         self.decoder_level4 = _level(last, HEADS[3])
         self.up4_3, self.reduce_chan_level3 = _up(last), _conv1(last, third)
@@ -142,7 +141,7 @@ class _Encoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.patch_embed = _chain(proj=_conv3(3, WIDTHS[0]))
+        self.patch_embed = named(proj=_conv3(3, WIDTHS[0]))
         self.encoder_level1 = _level(WIDTHS[0], HEADS[0])
         self.down1_2, self.encoder_level2 = _down(WIDTHS[0]), _level(WIDTHS[1], HEADS[1])
         self.down2_3, self.encoder_level3 = _down(WIDTHS[1]), _level(WIDTHS[2], HEADS[2])
@@ -153,40 +152,6 @@ class _Encoder(nn.Module):
         second = self.encoder_level2(self.down1_2(first))
         third = self.encoder_level3(self.down2_3(second))
         return first, second, third, self.encoder_level4(self.down3_4(third))
-
-
-class _Block(nn.Module):
-    """As in Restormer (Zamir et al., CVPR 2022), but with full convolutions and no gate in the feed-forward part."""
-
-    def __init__(self, width, heads):
-        super().__init__()
-        self.norm1, self.attn = _chain(body=LayerNorm2d(width)), _ChannelAttention(width, heads)
-        self.norm2 = _chain(body=LayerNorm2d(width))
-        self.ffn = _chain(
-            project_in=_conv1(width, 2 * width), dwconv=_conv3(2 * width, 2 * width), act=nn.GELU(),
-            project_out=_conv1(2 * width, width),
-        )  # fmt: skip
-
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
-
-
-class _ChannelAttention(nn.Module):
-    """Attention with channels as tokens and pixels as their features."""
-
-    def __init__(self, width, heads):
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = _conv1(width, 3 * width)
-        self.qkv_dwconv = _conv3(3 * width, 3 * width, groups=3 * width)
-        self.project_out = _conv1(width, width)
-
-    def forward(self, x):
-        heads = len(self.temperature)
-        query, key, value = (y.flatten(2).unflatten(1, (heads, -1)) for y in self.qkv_dwconv(self.qkv(x)).chunk(3, 1))
-        weights = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-2, -1)
-        return self.project_out(((weights * self.temperature).softmax(-1) @ value).view_as(x))
 
 
 class _CrossAttention(nn.Module):
@@ -234,17 +199,21 @@ class _Guidance(nn.Module):
         return torch.addcmul(beta, 1 + gamma, x)
 
 
-def _chain(**layers):
-    return nn.Sequential(OrderedDict(layers))
-
-
 def _level(width, heads, depth=2):
-    return nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
+    return nn.Sequential(*(RestormerBlock(width, heads, _feed_forward) for _ in range(depth)))
+
+
+def _feed_forward(width):
+    """With full convolutions and without the gate of Restormer."""
+    return named(
+        project_in=_conv1(width, 2 * width), dwconv=_conv3(2 * width, 2 * width), act=nn.GELU(),
+        project_out=_conv1(2 * width, width),
+    )  # fmt: skip
 
 
 def _down(width):
-    return _chain(body=nn.Sequential(_conv3(width, width // 2), nn.PixelUnshuffle(2)))
+    return named(body=nn.Sequential(_conv3(width, width // 2), nn.PixelUnshuffle(2)))
 
 
 def _up(width):
-    return _chain(body=nn.Sequential(_conv3(width, 2 * width), nn.PixelShuffle(2)))
+    return named(body=nn.Sequential(_conv3(width, 2 * width), nn.PixelShuffle(2)))

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from .layers import named
 from .peer import Peer
-from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, named, preprocess
+from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
 _CHANNELS = 48
 _SCALES = (_CHANNELS, 2 * _CHANNELS, 4 * _CHANNELS)  # channels at full, half and quarter scale
@@ -25,7 +26,7 @@ class TIMFusion(Peer):
     """
 
     multiple = 4
-    bytes_per_pixel = 2400
+    bytes_per_pixel = 2800
 
     def __init__(self):
         super().__init__()
@@ -48,7 +49,7 @@ class TIMFusionLight(Peer):
     """
 
     multiple = 4
-    bytes_per_pixel = 1400
+    bytes_per_pixel = 2600
 
     def __init__(self):
         super().__init__()

@@ -1,10 +1,12 @@
 """Training of the compared methods on the user's pairs, by their own recipes, under the suite's loop."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from accelerate.utils import set_seed
@@ -14,9 +16,8 @@ from torch import Tensor, nn
 import fusionlib
 from fusionlib import data, peers, runs, training
 from fusionlib.config import Profile
-from fusionlib.data.augment import augment
-from fusionlib.data.pairs import Pair, load, split_luma, write_atomically
-from fusionlib.data.samples import Samples, parts, shrink
+from fusionlib.data.pairs import Pair, write_atomically
+from fusionlib.data.samples import FusionSamples, Parts, parts
 from fusionlib.errors import FusionError
 from fusionlib.peers import losses, objectives, recipes
 from fusionlib.peers.peer import Peer
@@ -64,26 +65,62 @@ def train_peer(
     own = {key: value for key, value in settings.items() if key in SETTINGS}
     run = runs.begin("small", str(data_root), str(out.parent), **own)
     split = parts(data.choose(data.read(run.data_root).pairs), run.profile)
+    train_on(run, out.stem, name, phases, split, file)
+    return out
+
+
+def train_on(
+    run: runs.Run, place: str, name: str, phases: list[tuple[Recipe, dict]], split: Parts,
+    file: str | Path | None = None,
+) -> Path:  # fmt: skip
+    """Train a compared method as a stage of a run, on the pairs of its stage 1; resumes what was interrupted.
+
+    Args:
+        run: the run.
+        place: name of the stage; the weights go into <place>.safetensors beside its folder.
+        name: one of `RECIPES`.
+        phases: as `plan` gives them.
+        split: which pairs of the run serve what.
+        file: from the user, where the recipe needs one.
+
+    Returns:
+        The file: the weights after the last step.
+
+    Raises:
+        FusionError: no pairs to train or to validate on, or the user's file is missing.
+    """
     train, validation = split.fusion_train, split.fusion_validation
     if not train or not validation:
-        raise FusionError(f"{data_root}: expected pairs to train and to validate on, found {len(train)} and "
+        raise FusionError(f"{run.data_root}: expected pairs to train and to validate on, found {len(train)} and "
                           f"{len(validation)}; data/README.md says which data sets have a train part")
+    set_seed(run.profile.seed)  # the initial weights shall not depend on what ran before
     objective = Objective(peers.build(name), helper(name, phases[-1][0], file))
     plain = [{k: v for k, v in vars(r).items() if isinstance(v, int | float | str | tuple | dict)} | budget
              for r, budget in phases]  # fmt: skip
     stage = run.stage(
-        out.stem, (losses, objectives, recipes, training), peer=name, phases=plain, amp=run.profile.amp,
-        pairs=[runs.listing(each, run.data_root) for each in (train, validation)],
+        place, (losses, objectives, recipes, training, *code_of(objective.peer)), peer=name, phases=plain,
+        amp=run.profile.amp, pairs=[runs.listing(each, run.data_root) for each in (train, validation)],
         file=runs.file_fingerprint(file) if file and Path(file).is_file() else str(file),
     )  # fmt: skip
     metadata = {"peer": type(objective.peer).__name__, "recipe": json.dumps(plain)}
-    for number, (recipe, budget) in enumerate(phases, 1):
-        folder = stage.folder / f"phase-{number}"
-        print(f"{name}, phase {number} of {len(phases)}: {recipe.note}")
-        run_phase(objective, recipe, budget, train, validation, folder, run.profile, partial(save, metadata=metadata))
-    write_atomically(out, (folder / "last.safetensors").read_bytes())
-    stage.finish(weights=out.name)
+    folders = [stage.folder / f"phase-{number}" for number in range(1, len(phases) + 1)]
+    out = run.folder / f"{place}.safetensors"
+    if not stage.finished:
+        for folder, (recipe, budget) in zip(folders, phases):
+            print(f"{name}, {folder.name.replace('-', ' ')} of {len(phases)}: {recipe.note}")
+            keep = partial(save, metadata=metadata)
+            run_phase(objective, recipe, budget, train, validation, folder, run.profile, keep)
+        stage.finish(weights=out.name)
+    write_atomically(out, (folders[-1] / "last.safetensors").read_bytes())
     return out
+
+
+def code_of(network: nn.Module) -> tuple[ModuleType, ...]:
+    """The suite's modules that a network's layers are defined in, and those that these take anything from."""
+    kinds = {kind.__module__ for layer in network.modules() for kind in type(layer).__mro__}
+    own = {name for name in kinds if name.startswith("fusionlib.")}
+    used = {getattr(value, "__module__", None) or "" for name in own for value in vars(sys.modules[name]).values()}
+    return tuple(sys.modules[name] for name in sorted(own | used) if name.startswith("fusionlib."))
 
 
 def plan(name: str, settings: dict, steps: int | None = None, epochs: int | None = None) -> list[tuple[Recipe, dict]]:
@@ -149,29 +186,6 @@ class Objective(nn.Module):
         return self.loss(self.peer, batch, self.helper)
 
 
-class PeerSamples(Samples):
-    """Crops as stage 1 takes them, with colour: {"ir": [1,h,w], "y": [1,h,w], "visible": [3,h,w]} in 0..1.
-
-    An epoch has `crops` of each pair, the second of all pairs after the first of all pairs.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], recipe: Recipe, seed: int, train: bool = True):
-        super().__init__(pairs, seed, train)
-        self.recipe, self.crops = recipe, recipe.crops if train else 1
-
-    def __len__(self) -> int:
-        return len(self.pairs) * self.crops
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        reduced = lambda pair: shrink(*load(pair), self.recipe.resize)  # noqa: E731
-        ir, visible = self.images(index % len(self.pairs), reduced)
-        seed = self.seed_of(index) if self.train else index
-        ir, visible, _ = augment(
-            ir, visible, None, seed=seed, crop=self.recipe.crop, flip=self.train, rotate="quarter" if self.train else 0
-        )
-        return {"ir": ir, "y": split_luma(visible[None])[0][0], "visible": visible}
-
-
 def run_phase(
     objective: Objective, recipe: Recipe, budget: dict, train: Sequence[Pair], validation: Sequence[Pair], folder: Path,
     settings: Profile, save: Callable[[nn.Module, Path], object],
@@ -179,7 +193,8 @@ def run_phase(
     """Train an objective by one phase of a recipe; what is done already is loaded from the folder."""
     set_seed(settings.seed)
     optimizer = objective.begin(recipe)
-    samples = (PeerSamples(train, recipe, settings.seed), PeerSamples(validation, recipe, settings.seed, train=False))
+    size = {"resize": recipe.resize, "crop": recipe.crop, "seed": settings.seed}
+    samples = FusionSamples(train, **size, crops=recipe.crops), FusionSamples(validation, **size, train=False)
     training.fit(
         objective, lambda model, batch: model(batch), *samples, folder, settings, optimizer=optimizer, **budget,
         batch=recipe.batch, schedule=recipe.schedule, clip=recipe.clip, save=save,

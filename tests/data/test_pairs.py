@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionlib.data import Pair, load, merge_luma, read, read_image, scaled_boxes, split_luma, write_image
+from fusionlib.data import Pair, load, merge_luma, read, read_image, split_luma, write_image
 from fusionlib.data.pairs import image_size
 from fusionlib.errors import FusionError
 
@@ -119,19 +119,6 @@ def test_load_makes_one_infrared_and_three_visible_channels(tmp_path):
     np.testing.assert_allclose(ir[0], COLOUR @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
 
 
-def test_load_resizes_pictures_and_boxes(tmp_path):
-    image = np.zeros((40, 60), np.uint8)
-    image[10:30, 20:40] = 255
-    pair = pair_of(tmp_path, image, image)
-    assert scaled_boxes(pair, (20, 30)) is None
-    pair = Pair("own", "", "ir", pair.ir, pair.visible, np.float32([[20, 10, 40, 30]]), ("person",))
-    ir, visible = load(pair, size=(20, 30))
-    assert ir.shape == (1, 20, 30) and visible.shape == (3, 20, 30)
-    assert scaled_boxes(pair, (20, 30)).tolist() == [[10, 5, 20, 15]]
-    assert ir[0, 5:15, 10:20].min() > 0.5 and ir.sum() == pytest.approx(100, abs=1)
-    assert scaled_boxes(pair, (80, 30)).tolist() == [[10, 20, 20, 60]]
-
-
 def test_pictures_of_two_sizes_are_named(tmp_path):
     with pytest.raises(FusionError, match=r"vi.png: expected 17x12 like .*ir.png, found 17x11; register"):
         load(pair_of(tmp_path, GRAY, COLOUR[1:]))
@@ -145,6 +132,9 @@ def test_luma_and_chroma():
     assert y.shape == (2, 1, 32, 32) and cbcr.shape == (2, 2, 32, 32)
     torch.testing.assert_close(y[:, 0], 0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2])
     torch.testing.assert_close(merge_luma(y, cbcr), rgb, atol=1e-6, rtol=0)
+    for i, image in enumerate(rgb):
+        assert all(map(torch.equal, split_luma(image), (y[i], cbcr[i])))
+        assert torch.equal(merge_luma(y[i], cbcr[i]), merge_luma(y, cbcr)[i])
     brighter = merge_luma(y + 0.7, cbcr)
     assert brighter.max() == 1 and brighter.min() >= 0
     gray = torch.rand(1, 1, 8, 8)

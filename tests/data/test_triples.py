@@ -53,12 +53,12 @@ def test_the_data_set_is_named_after_the_folder_around(tmp_path):
     ("ir/1.png", "ir", r"1.png: expected a folder of pictures, found a file"),
     ("*_*_x", "ir", r"\*_\*_x: expected a folder of pictures, found nothing"),
     ("ir", "ir", r"ir: the fused and the infrared pictures are the same files; give each its own folder"),
-    ("ours", "../root/ours/../vi", r"vi: the infrared and the visible pictures are the same files"),
+    ("ours", "../pictures/ours/../vi", r"vi: the infrared and the visible pictures are the same files"),
     ("other", "ir", r"other has 1_x.png, 2_x.png and 1 more, .*ir has 1.png, 2.png, .*with a star .*other/\*_fused"),
     ("deep", "ir", r"deep has no picture, but the folders test, train"),
 ])
 def test_folders_that_do_not_fit(tmp_path, fused, ir, message):
-    root = tmp_path / "root"
+    root = tmp_path / "pictures"
     for kind in ("ours", "ir", "vi"):
         write(root / kind, "1.png", "2.png")
     write(root / "other", "1_x.png", "2_x.png", "3_x.png")

@@ -28,16 +28,9 @@ from fusionlib.feedback import QUESTION, pretrained
 from fusionlib.feedback.llava import Drawing, Llava
 from fusionlib.feedback.replies import to_pil
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LONG = 16  # tokens
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """For layers as small as these a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

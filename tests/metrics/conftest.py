@@ -22,10 +22,6 @@ def planes(triple):
     return tuple(torch.from_numpy(image).float()[None, None] for image in triple)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Short operations on small images: on a busy machine two threads mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread(one_thread):
+    """For all metrics."""

@@ -6,7 +6,7 @@ import oracles
 import pytest
 import torch
 
-from fusionlib.peers.cddfuse import CDDFuse, _channel_attention, _CouplingNode
+from fusionlib.peers.cddfuse import CDDFuse, _CouplingNode
 
 PARTS = ("DIDF_Encoder.", "DIDF_Decoder.", "BaseFuseLayer.", "DetailFuseLayer.")
 
@@ -34,17 +34,6 @@ def test_parameters_of_each_part():
     assert counts == {
         "DIDF_Encoder": 599_144, "DIDF_Decoder": 207_936, "BaseFuseLayer": 363_016, "DetailFuseLayer": 18_176
     }
-
-
-def test_attention_is_between_channels_of_a_head():
-    qkv, scale = torch.randn(1, 3 * 16, 2, 3), torch.rand(8, 1, 1)
-    query, key, value = qkv[0].flatten(1).split(16)
-    expected = torch.empty(16, 6)
-    for head in range(8):
-        own = slice(2 * head, 2 * head + 2)
-        cosine = torch.nn.functional.cosine_similarity(query[own, None], key[None, own], dim=-1)
-        expected[own] = (scale[head] * cosine).softmax(1) @ value[own]
-    torch.testing.assert_close(_channel_attention(qkv, scale)[0].flatten(1), expected)
 
 
 @torch.no_grad()

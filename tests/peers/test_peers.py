@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from fusionlib.errors import FusionError
 from fusionlib.peers import PEERS, Peer, build, describe
@@ -22,6 +23,18 @@ def test_build():
     assert type(peer) is PEERS["LRRNet"] and not peer.training
     with pytest.raises(FusionError, match=r"no compared method 'U2Fusion': choose among AUIF, .*, laplacian"):
         build("U2Fusion")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_the_least_size_are_taken_and_smaller_ones_refused(name):
+    peer = build(name)
+    text = torch.rand(1, 512) if peer.takes_text else None
+    for size in ((peer.least, 11), (11, peer.least)):
+        fused = peer.fuse(torch.rand(1, *size), torch.rand(3, *size), text)
+        assert fused.shape == (3, *size) and fused.isfinite().all()
+    message = rf"takes images from {peer.least}x{peer.least} pixels on, found 11x{peer.least - 1}: enlarge both"
+    with pytest.raises(FusionError, match=message):
+        peer.fuse(torch.rand(1, peer.least - 1, 11), torch.rand(3, peer.least - 1, 11), text)
 
 
 def test_table():

@@ -18,14 +18,7 @@ from fusionlib.peers import losses
 from fusionlib.peers.recipes import RECIPES
 from fusionlib.peers.train import Objective, helper, plan, train_peer
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Images are tiny: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +142,7 @@ def test_the_command_trains_and_the_weights_load(root, tmp_path, capsys):
     out = tmp_path / "mine.safetensors"
     settings = ["--set", "batch=2", "--set", "crop=32", "--set", "crops=2", "--set", "threads=1"]
     assert main(["train-peer", "datfuse", "--data-root", str(root), "--steps", "3", "--out", str(out), *settings]) == 0
-    assert capsys.readouterr().out.splitlines() == ["DATFuse, phase 1 of 1: as the release", str(out)]
+    assert capsys.readouterr().out.splitlines() == [f"DATFuse, phase 1 of 1: {RECIPES['DATFuse'].note}", str(out)]
     with safe_open(out, framework="pt") as file:
         metadata = file.metadata()
     (phase,) = json.loads(metadata["recipe"])

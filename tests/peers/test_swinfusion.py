@@ -11,14 +11,7 @@ from fusionlib.peers.checkpoints import DERIVED
 from fusionlib.peers.peer import tiled
 from fusionlib.peers.swinfusion import SwinFusion
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The images are so small that threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -9,14 +9,7 @@ from fusionlib.errors import FusionError
 from fusionlib.peers import textif
 from fusionlib.peers.textif import PROMPT, TextIF, sentence_vector
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The images are so small that threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +48,6 @@ def test_has_the_keys_of_the_release(shared, peer):
 def test_counts_its_parameters(peer):
     assert sum(p.numel() for p in peer.parameters()) == 63_839_230
     assert len(peer.state_dict()) == 357
-
-
-@torch.no_grad()
-def test_channel_attention_written_out():
-    attention = textif._ChannelAttention(8, heads=2)
-    torch.nn.init.normal_(attention.temperature)
-    x = torch.randn(2, 8, 5, 4)
-    q, k, v = attention.qkv_dwconv(attention.qkv(x)).view(2, 3, 2, 4, 20).unbind(1)
-    cosine = torch.einsum("bhcn,bhdn->bhcd", q, k) / (q.norm(dim=-1)[..., None] * k.norm(dim=-1)[..., None, :])
-    weights = (cosine * attention.temperature).softmax(-1)
-    expected = attention.project_out(torch.einsum("bhcd,bhdn->bhcn", weights, v).reshape(2, 8, 5, 4))
-    torch.testing.assert_close(attention(x), expected)
 
 
 @torch.no_grad()
