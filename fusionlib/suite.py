@@ -23,6 +23,7 @@ from fusionlib.runs import write_json
 
 NOTEBOOKS = fusionlib.ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+EXPORTED = (".png", ".pdf", ".csv", ".tex", ".html")
 TIME_LIMIT = {"quick": 900, "small": 5400, "paper": 14 * 86400}  # seconds for one cell
 # glibc gives memory back to the system at every training step unless told otherwise, which nearly doubles CPU time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_TOP_PAD_": str(512 << 20)}
@@ -37,7 +38,8 @@ def run(
 ) -> pd.DataFrame:
     """Execute the notebooks in order; the executed copies lie in the run's folder.
 
-    A notebook loads results of its own that are finished with the same fingerprint, so a second run is quick.
+    A notebook loads results of its own that are finished with the same fingerprint, so a second run is quick. Tables
+    and figures are copied to figures/<profile>/, unless the run has a folder of its own.
 
     Args:
         profile: quick, small or paper.
@@ -71,6 +73,8 @@ def run(
         rows.append(execute(notebook, folder / notebook.name, given, TIME_LIMIT[profile]))
         print(f"  {rows[-1]['state']} in {rows[-1]['seconds']:.0f} s, {rows[-1]['peak MiB']:.0f} MiB", flush=True)
         write_json(folder / "summary.json", rows)
+    if not out:
+        copy_figures(folder, profile)
     return pd.DataFrame(rows, columns=["notebook", "state", "seconds", "peak MiB", "message"])
 
 
@@ -161,7 +165,7 @@ def absolute(folder: str) -> str:
 
 
 def publish(folder: Path) -> None:
-    """Copy the executed notebooks and the figures of a quick run to notebooks/ and figures/.
+    """Copy the executed notebooks of a quick run to notebooks/, its tables and figures to figures/quick/.
 
     Outputs stay, since nbval compares them; progress bars and volatile metadata go. Large pictures inside of notebooks
     become jpg: they are there to be looked at, and the repository keeps every version of them.
@@ -181,8 +185,16 @@ def publish(folder: Path) -> None:
                 for output in cell.outputs:
                     shrink_picture(output.get("data", {}))
         nbformat.write(notebook, NOTEBOOKS / path.name)
-    for path in sorted((Path(folder) / "figures").glob("*.png")):
-        shutil.copy(path, NOTEBOOKS.parent / "figures" / path.name)
+    copy_figures(folder, "quick")
+
+
+def copy_figures(folder: Path, profile: str) -> None:
+    """Copy the tables (csv, tex, html) and figures (png, pdf) of a run to figures/<profile>/."""
+    target = NOTEBOOKS.parent / "figures" / profile
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted((Path(folder) / "figures").glob("*")):
+        if path.suffix in EXPORTED:
+            shutil.copy(path, target / path.name)
 
 
 def shrink_picture(data: dict, limit: int = 200_000) -> None:

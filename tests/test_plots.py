@@ -94,8 +94,49 @@ def test_the_enlarged_region_is_that_region_in_the_farther_corner(region, corner
     assert (shown[190, [10, 290][corner]] == 51).all() and (shown[190, [290, 10][corner]] == 0).all()
 
 
+def test_with_many_columns_the_same_region_is_enlarged_below_every_image():
+    image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8)
+    row = {f"method {i}": image // (i + 1) for i in range(7)}
+    box, prediction = np.array([[30, 40, 60, 90]]), np.array([[30, 40, 60, 90, 0.8]])
+    figure = plots.contact_sheet([row], [box], [dict.fromkeys(row, prediction)], [(20, 30, 120, 110)])
+    assert len(figure.axes) == 14 and not any(axes.child_axes for axes in figure.axes)
+    for (axes, part), shown in zip(zip(figure.axes[::2], figure.axes[1::2]), row.values()):
+        np.testing.assert_array_equal(part.images[0].get_array(), shown[30:110, 20:120])
+        above, below = axes.get_position(), part.get_position()
+        assert (below.x0, below.x1, below.y1) == pytest.approx((above.x0, above.x1, above.y0))
+        assert len(axes.patches) == 3 and len(part.patches) == 2  # the frame, and the boxes in both
+        assert not axes.texts and [text.get_text() for text in part.texts] == [".80"]  # a score is read where it is big
+        x0, y0 = part.patches[0].get_xy()
+        assert (x0, y0) == (29.5, 39.5) and part.get_xlim()[0] <= x0 and part.get_ylim()[1] <= y0
+
+
+def test_columns_beyond_what_fits_follow_below_with_all_rows():
+    rows = [{f"m{i}": np.full((40, 50), i / 10) for i in range(5)} for _ in range(2)]
+    figure = plots.contact_sheet(rows, labels=["first", "second"], columns=3)
+    assert [axes.images[0].get_array()[0, 0, 0] for axes in figure.axes] == [0, 26, 51] * 2 + [76, 102] * 2
+    corners = np.round([axes.get_position().p0 for axes in figure.axes], 6)
+    np.testing.assert_array_equal(corners[6:8, 0], corners[:2, 0])
+    assert (np.diff(corners[[0, 3, 6, 8], 1]) < 0).all()
+    assert [text.get_text() for text in figure.texts].count("first") == 2
+
+
+@pytest.mark.parametrize("columns", [1, 4, 12])
+def test_titles_are_legible_in_print_and_stay_in_their_column(columns):
+    image = np.zeros((480, 640))
+    names = ["SwinFusion", "ours (stage 1 + Text-DFH)", "$a_b", *(f"method {i}" for i in range(9))][:columns]
+    figure = plots.contact_sheet([dict.fromkeys(names, image)], labels=["LLVIP 010001"])
+    figure.draw_without_rendering()
+    printed = min(1, 180 / 25.4 / figure.get_figwidth())
+    room = figure.axes[0].get_window_extent().width
+    for text in figure.texts:
+        assert text.get_fontsize() * printed >= 6.5
+        assert text.get_window_extent().width <= room * 1.01
+        assert figure.bbox.contains(*text.get_window_extent().p0) and figure.bbox.contains(*text.get_window_extent().p1)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (dict(rows=[]), "at least one row"),
+    (dict(rows=[{"a": np.zeros((5, 5))}], columns=0), "and one column"),
     (dict(rows=[{"a": np.zeros((2, 5, 5))}]), "must be a tensor .* but this is a ndarray of shape \\(2, 5, 5\\)"),
     (dict(rows=[{"a": torch.zeros(1, 3, 5, 5)}]), "must be a tensor .* but this is a Tensor of shape \\(1, 3, 5, 5\\)"),
     (dict(rows=[{"a": np.zeros((5, 5))}], labels=["x", "y"]), "1 rows of images but 2 labels"),
@@ -150,11 +191,42 @@ def test_people_of_one_height_and_no_people_at_all():
         render(plots.height_histogram(heights))
 
 
-def test_saved_figures_are_the_same_file_each_time(tmp_path):
+def test_a_tradeoff_shows_every_run_the_means_and_where_it_is_better():
+    frame = pd.DataFrame({"fidelity": [1.0, 1.0, 0.0, 0.0], "mAP@.5": [0.8, 0.9, 0.9, np.nan],
+                          "Q_CV": [400.0, 500, 900, 1]})
+    figure = plots.tradeoff(frame, "Q_CV", "mAP@.5", "fidelity")
+    (axes,) = figure.axes
+    np.testing.assert_allclose([dots.get_offsets().mean(0) for dots in axes.collections],
+                               [[900, 0.9], [900, 0.9], [450, 0.85], [450, 0.85]])
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[900, 0.9], [450, 0.85]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Q_CV (better ←)", "mAP@.5 (better →)")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "1"]
+    assert figure.legends[0].get_title().get_text() == "fidelity\n3 runs"
+    frame["variant"] = ["full", "CA1", "b", "a"]
+    named = plots.tradeoff(frame.rename(columns={"Q_CV": "loss"}), "loss", "mAP@.5", "variant", {"loss": False})
+    assert [text.get_text() for text in named.legends[0].get_texts()] == ["full", "CA1", "b"]
+    assert not named.axes[0].lines and named.axes[0].get_xlabel() == "loss (better ←)"
+
+
+@pytest.mark.parametrize(("frame", "message"), [
+    ({"a": [1], "AG": [1.0]}, "no column 'loss', only a, AG"),
+    ({"a": [1], "AG": [np.nan], "loss": [1.0]}, "No run has both"),
+    ({"a": [1], "AG": [1.0], "loss": [1.0]}, "direction of 'loss' is not known"),
+])
+def test_bad_tradeoffs_are_refused(frame, message):
+    with pytest.raises(FusionError, match=message):
+        plots.tradeoff(pd.DataFrame(frame), "AG", "loss", "a")
+
+
+def test_saved_figures_are_the_same_files_each_time(tmp_path):
     frame = pd.DataFrame({"epoch": [1, 2], "total": [2.0, 1.0]})
     paths = [plots.save(plots.curves(frame, ["total"]), tmp_path / f"new/{i}.png") for i in range(2)]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+    for suffix in (".png", ".pdf"):
+        first, second = (path.with_suffix(suffix).read_bytes() for path in paths)
+        assert first == second and b"matplotlib" not in first.lower()
     assert set(Image.open(paths[0]).info) == {"dpi"}  # no date, no version
+    pdf = paths[0].with_suffix(".pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"Date" not in pdf and b"/FontFile2" in pdf  # TrueType: text stays text
     with pytest.raises(FusionError, match=r"ends in \.png"):
         plots.save(plots.curves(frame, ["total"]), tmp_path / "figure.jpg")
 

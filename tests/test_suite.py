@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from PIL import Image
 
+import fusionlib
 from fusionlib import suite
 from fusionlib.__main__ import main
 
@@ -32,6 +33,7 @@ def notebooks(tmp_path, monkeypatch):
     write(folder, "02_b.ipynb", 'fail = False\nout = ""', 'if fail:\n    raise ValueError("the lamp is broken")')
     write(folder, "03_c.ipynb", 'out = ""', "x = bytearray(300 << 20)\nimport time; time.sleep(1)")
     monkeypatch.setattr(suite, "NOTEBOOKS", folder)
+    monkeypatch.setattr(fusionlib, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -72,14 +74,25 @@ def test_bad_arguments_are_told_in_one_sentence(notebooks, capsys, arguments, me
 def test_publish_keeps_outputs_and_drops_what_changes_from_run_to_run(notebooks):
     suite.run(only=["01"], out=str(notebooks / "run"))
     (notebooks / "run" / "figures").mkdir()
-    (notebooks / "figures").mkdir()
     (notebooks / "run" / "figures" / "01_a.png").write_bytes(b"a picture")
     suite.publish(notebooks / "run")
     published = nbformat.read(suite.NOTEBOOKS / "01_a.ipynb", 4)
     assert published.cells[-1].outputs[0].text == "quick 1\n" and published.cells[-1].execution_count
     assert set(published.metadata) == {"kernelspec", "language_info"}
-    assert (notebooks / "figures" / "01_a.png").read_bytes() == b"a picture"
+    assert (notebooks / "figures" / "quick" / "01_a.png").read_bytes() == b"a picture"
     assert [dict(c.metadata) for c in published.cells] == [{"tags": ["parameters"]}, {}]
+
+
+def test_tables_and_figures_of_the_usual_place_are_copied_by_profile(notebooks):
+    figures = notebooks / "data" / "runs" / "small" / "figures"
+    figures.mkdir(parents=True)
+    for name in ("a.png", "a.pdf", "t.csv", "t.tex", "t.html", "notes.txt", "half.png.part"):
+        (figures / name).write_text(name)
+    suite.run("small", only=["01"], out=str(notebooks / "elsewhere"))
+    assert not (notebooks / "figures").exists()  # an own folder keeps what it has
+    suite.run("small", only=["01"])
+    copied = {path.name: path.read_text() for path in (notebooks / "figures" / "small").iterdir()}
+    assert copied == {name: name for name in ("a.png", "a.pdf", "t.csv", "t.tex", "t.html")}
 
 
 def test_large_pictures_inside_of_notebooks_become_jpg():

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from fusionlib.errors import FusionError
 from fusionlib.plots.common import COLOURS, array_of, pixels
+from fusionlib.tables import higher_is_better as better_upward
 
 
 def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool = False) -> Figure:
@@ -86,6 +87,44 @@ def attention(image, maps, words: Sequence[str]) -> Figure:
     bar = figure.colorbar(heat, ax=panels, label="attention weight", fraction=0.03, pad=0.01, aspect=15 * lines)
     bar.solids.set_alpha(1)  # else the bar, on white, is paler than the maps
     bar.formatter.set_powerlimits((-2, 3))
+    return figure
+
+
+def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
+             higher_is_better: Mapping[str, bool] | None = None) -> Figure:
+    """Two measures against each other: a small point per run, a large one at the mean of the runs of a label.
+
+    Args:
+        frame: one row per run, such as one weight and one seed.
+        x, y: columns with the measures; an arrow at each axis points to where it is better.
+        label: the column that says what a run is. Numbers are joined by a line in their order, dark to light.
+        higher_is_better: directions of measures that the suite does not know (`tables.higher_is_better`).
+
+    Raises:
+        FusionError: a column that is not there, no run with both measures, or a measure of unknown direction.
+    """
+    if missing := [name for name in (x, y, label) if name not in frame]:
+        raise FusionError(f"The frame has no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    frame = frame.dropna(subset=[x, y])
+    if frame.empty:
+        raise FusionError(f"No run has both {x} and {y}: measure at least one.")
+    numbers = pd.api.types.is_numeric_dtype(frame[label])
+    groups = list(frame.groupby(label, sort=numbers))
+    colours = sns.color_palette("viridis", len(groups)) if numbers else COLOURS
+    figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
+    plt.close(figure)
+    if numbers:
+        means = [(runs[x].mean(), runs[y].mean()) for _, runs in groups]
+        axes.plot(*zip(*means), color="#999999", linewidth=1, zorder=1)
+    for index, (name, runs) in enumerate(groups):
+        drawn = {"color": [colours[index % len(colours)]], "marker": "osD^vPX*"[index % 8]}
+        axes.scatter(runs[x], runs[y], s=14, alpha=0.5, linewidths=0, zorder=2, **drawn)
+        axes.scatter(runs[x].mean(), runs[y].mean(), s=50, edgecolors="white", zorder=3, **drawn,
+                     label=f"{name:g}" if numbers else str(name).replace("$", r"\$"))
+    up, right = (better_upward(name, higher_is_better) for name in (y, x))
+    axes.set(xlabel=f"{x} (better {'→' if right else '←'})", ylabel=f"{y} (better {'→' if up else '←'})")
+    axes.margins(0.1)
+    figure.legend(title=f"{label}\n{len(frame)} runs", loc="outside right upper", title_fontsize=8)
     return figure
 
 

@@ -28,18 +28,33 @@ def style() -> None:
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
         "axes.grid": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "axes.axisbelow": True,
         "lines.linewidth": 1.6, "legend.frameon": False,
+        "pdf.fonttype": 42,  # text in a pdf stays text that can be searched and edited
         "figure.dpi": DPI, "figure.facecolor": "white", "savefig.dpi": DPI,
     })
 
 
+def text_size(width: float) -> float:
+    """Points of text in a figure of so many inches that is at least 7 points when printed 180 mm wide."""
+    return max(9.0, 7 * width / (180 / 25.4))
+
+
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as png, without date and version, so that the same figure is the same file; returns the path."""
+    """Write a figure as png and, beside it, as pdf, without dates and versions: the same figure is the same file.
+
+    Returns:
+        The path of the png.
+
+    Raises:
+        FusionError: a path that does not end in .png.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise FusionError(f"{path}: figures are kept as png; give the file a name that ends in .png.")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"optimize": True})
-    write_atomically(path, buffer.getvalue())
+        raise FusionError(f"{path}: figures are kept as png and pdf; give the file a name that ends in .png.")
+    nobody = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+    for file, metadata in ((path, {"Software": None}), (path.with_suffix(".pdf"), nobody)):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=file.suffix[1:].lower(), dpi=DPI, metadata=metadata)
+        write_atomically(file, buffer.getvalue())
     return path
 
 

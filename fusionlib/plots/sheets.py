@@ -7,78 +7,108 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from fusionlib.errors import FusionError
-from fusionlib.plots.common import DPI, PREDICTION, REGION, TRUTH, array_of, pixels
+from fusionlib.plots.common import DPI, PREDICTION, REGION, TRUTH, array_of, pixels, text_size
 
-_GAP, _TEXT, _CELL = 6, 34, 200  # pixels: between cells, line of text, least cell width
+_GAP, _CELL = 6, 200  # pixels: between cells, least cell width
+_CORNER = 6  # columns in which an enlarged region still has room in a corner; with more, it goes below the image
 
 
 def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None = None,
                   predictions: Sequence[Mapping[str, object] | None] | None = None,
                   zoom: Sequence[tuple[float, float, float, float] | None] | None = None,
-                  labels: Sequence[str] | None = None, min_score: float = 0.25, widest_sheet: int = 1900) -> Figure:
-    """Rows of images side by side, with a title over each column.
+                  labels: Sequence[str] | None = None, min_score: float = 0.25, widest_sheet: int = 1900,
+                  columns: int = 12) -> Figure:
+    """Rows of images side by side, with a title over each column, legible when printed at a width of 180 mm.
 
     Args:
         rows: one {column title: image} per row; a cell that a row lacks stays blank.
         boxes: per row, the true boxes [N, 4] xyxy in pixels, drawn into every image of the row, or None.
         predictions: per row, {column title: [n, 5 or more] of xyxy and score}, or None.
-        zoom: per row, a region xyxy in pixels that is framed and shown enlarged in a corner, or None.
+        zoom: per row, a region xyxy in pixels that is framed and shown enlarged, with its boxes, or None: in a corner
+            of the image, or, with more than six columns side by side, below it and as wide.
         labels: per row, a name at its left.
         min_score: predictions with a lower score are not drawn.
-        widest_sheet: width in pixels that all columns together are reduced to.
+        widest_sheet: width in pixels that all columns together are reduced to, as long as each keeps 200.
+        columns: so many are side by side; all rows with the next columns follow below. Six leave each image 29 mm.
 
     Raises:
         FusionError: no rows, lists of another length than rows, or something that is no image.
     """
     rows = [{name: pixels(image) for name, image in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if not names:
-        raise FusionError("A contact sheet needs at least one row with an image: check that any pairs were read.")
+    if not names or columns < 1:
+        raise FusionError("A contact sheet needs at least one row with an image, and one column: check that any pairs "
+                          "were read.")
     for what, given in (("boxes", boxes), ("predictions", predictions), ("zoom", zoom), ("labels", labels)):
         if given is not None and len(given) != len(rows):
             raise FusionError(f"There are {len(rows)} rows of images but {len(given)} {what}: give one per row.")
+    boxes, predictions, zoom = (given or [None] * len(rows) for given in (boxes, predictions, zoom))
 
-    widest = max(image.shape[1] for row in rows for image in row.values())
+    blocks = [names[start:start + columns] for start in range(0, len(names), columns)]
+    side_by_side, widest = len(blocks[0]), max(image.shape[1] for row in rows for image in row.values())
     # One pixel of the image is one of the sheet, or a whole number of them, as long as the row has room.
-    width = max(_CELL, min(widest * math.ceil(_CELL / widest), widest_sheet // max(len(names), 2)))
+    width = max(_CELL, min(widest * math.ceil(_CELL / widest), widest_sheet // max(side_by_side, 2)))
     heights = [round(width * max((i.shape[0] / i.shape[1] for i in row.values()), default=0)) for row in rows]
+    below = [0] * len(rows)  # heights of the enlarged regions
+    if side_by_side > _CORNER:
+        below = [round(width * _ratio(region, row)) for region, row in zip(zoom, rows)]
+    size = text_size(side_by_side * (width + _GAP) / DPI)
+    line = round(1.3 * size * DPI / 72)  # pixels, whole ones, as the images shall lie on them
+    titles = {name: _fit(name, width, size) for name in names}
+    tops = [max(1 + titles[name][0].count("\n") for name in block) * line if any(block) else _GAP for block in blocks]
+    sides = [_fit(label, sum(room), size) for label, *room in zip(labels or (), heights, below)]
+    left = max((1 + text.count("\n") for text, _ in sides), default=0) * line + _GAP
     legend = _legend(boxes, predictions, min_score)
-    left, top, bottom = _TEXT if labels else _GAP, _TEXT if any(names) else _GAP, _TEXT if legend else _GAP
-    total_width = left + len(names) * (width + _GAP)
-    total_height = top + sum(heights) + _GAP * (len(rows) - 1) + bottom
+    bottom = line + _GAP if legend else _GAP
+    total_width = left + side_by_side * (width + _GAP)
+    total_height = sum(tops) + len(blocks) * (sum(heights) + sum(below) + _GAP * len(rows)) - _GAP + bottom
     figure = plt.figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
     plt.close(figure)  # the notebook shows what a cell returns, not what pyplot holds
 
-    y = top
-    for index, (row, height) in enumerate(zip(rows, heights)):
-        if labels:
-            figure.text(left / 2 / total_width, 1 - (y + height / 2) / total_height, labels[index], rotation=90,
-                        ha="center", va="center", size=11)
-        for column, name in enumerate(names):
-            x = left + column * (width + _GAP)
-            if index == 0:
-                figure.text((x + width / 2) / total_width, 1 - top / 2 / total_height, name, ha="center", va="center",
-                            size=11)
-            if name not in row:
-                continue
-            axes = figure.add_axes([x / total_width, 1 - (y + height) / total_height, width / total_width,
-                                    height / total_height])
-            _show(axes, row[name], width)
-            thin = min(1, max(0.45, width / 640))  # a small cell needs thin lines: people in it are a few pixels wide
-            if boxes and boxes[index] is not None:
-                _draw_boxes(axes, array_of(boxes[index]), TRUTH, 2.2 * thin)  # wider, to be seen under a prediction
-            if predictions and predictions[index] and name in predictions[index]:
-                _draw_predictions(axes, array_of(predictions[index][name]), min_score, 1.4 * thin)
-            if zoom and zoom[index] is not None:
-                _enlarge(axes, row[name], zoom[index], width)
-        y += height + _GAP
+    def write(x, y, text, size, va="center", **more):
+        figure.text(x / total_width, 1 - y / total_height, text.replace("$", r"\$"), size=size, linespacing=1.1,
+                    ha="center", va=va, **more)
+
+    def place(x, y, height):
+        return figure.add_axes([x / total_width, 1 - (y + height) / total_height, width / total_width,
+                                height / total_height])
+
+    thin = min(1, max(0.45, width / 640))  # a small cell needs thin lines: people in it are a few pixels wide
+    y = 0
+    for block, top in zip(blocks, tops):
+        places = {name: left + column * (width + _GAP) for column, name in enumerate(block)}
+        for name, x in places.items():
+            write(x + width / 2, y + top - _GAP, *titles[name], va="baseline")
+        y += top
+        for index, (row, height) in enumerate(zip(rows, heights)):
+            if labels:
+                write(left / 2, y + (height + below[index]) / 2, *sides[index], rotation=90)
+            for name in filter(row.__contains__, block):
+                axes, region = place(places[name], y, height), zoom[index]
+                axes.imshow(row[name], interpolation="nearest" if width >= row[name].shape[1] else "auto")
+                axes.axis("off")
+                panels = [(axes, thin)]
+                if region is not None:
+                    region = _inside(region, row[name])
+                    _draw_boxes(axes, np.array([region]), REGION, 0.12 * size)
+                    part = place(places[name], y + height, below[index]) if below[index] else None
+                    panels.append((_enlarge(axes, row[name], region, width, part), 1.0 if part else thin))
+                for panel, thick in panels:
+                    if boxes[index] is not None:  # wider, to be seen under a prediction
+                        _draw_boxes(panel, array_of(boxes[index]), TRUTH, 2.2 * thick)
+                    if name in (predictions[index] or {}):
+                        text = 0 if panel is axes and below[index] else 0.6 * size  # points of the scores
+                        _draw_predictions(panel, array_of(predictions[index][name]), min_score, 1.4 * thick, text)
+            y += height + below[index] + _GAP
     if legend:
-        figure.legend(handles=legend, loc="center", ncols=len(legend), fontsize=10,
+        figure.legend(handles=legend, loc="center", ncols=len(legend), fontsize=size,
                       bbox_to_anchor=(0.5, bottom / 2 / total_height))
     return figure
 
@@ -126,9 +156,15 @@ def region_of(boxes: Tensor, size: tuple[int, int], share: float = 0.3) -> tuple
     return left, top, left + width, top + height
 
 
-def _show(axes, image, width):
-    axes.imshow(image, interpolation="nearest" if width >= image.shape[1] else "auto")
-    axes.axis("off")
+def _fit(text, room, size):
+    """A text in up to four lines of at most `room` pixels, and the size at which its longest word fits."""
+    def width(text):
+        return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0] * DPI / 72
+
+    text = "\n".join(textwrap.wrap(text, max(1, int(room / width("n"))), break_long_words=False,
+                                   break_on_hyphens=False, max_lines=4))
+    widest = max(map(width, text.split("\n")))
+    return text, size * min(1, room / widest) if widest else size
 
 
 def _draw_boxes(axes, boxes, colour, width):
@@ -136,12 +172,12 @@ def _draw_boxes(axes, boxes, colour, width):
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width))
 
 
-def _draw_predictions(axes, predictions, min_score, width):
+def _draw_predictions(axes, predictions, min_score, width, size):
     predictions = predictions[predictions[:, 4] >= min_score]
     _draw_boxes(axes, predictions[:, :4], PREDICTION, width)
-    for x1, y1, _, _, score in predictions[:, :5]:
-        axes.text(x1, y1, f"{score:.2f}".removeprefix("0"), color="white", size=4 + 2 * width, va="bottom",
-                  clip_on=True, bbox={"facecolor": PREDICTION, "edgecolor": "none", "pad": 0.8})
+    for x1, y1, _, _, score in predictions[:, :5] if size else ():
+        axes.text(x1, y1, f"{score:.2f}".removeprefix("0"), color="white", size=size, va="bottom", clip_on=True,
+                  bbox={"facecolor": PREDICTION, "edgecolor": "none", "pad": 0.8})
 
 
 def _legend(boxes, predictions, min_score):
@@ -153,18 +189,36 @@ def _legend(boxes, predictions, min_score):
     return shown
 
 
-def _enlarge(axes, image, region, width):
-    """Frame a region, and show it enlarged in the lower corner that is farther from it."""
+def _ratio(region, row):
+    """Height over width of a region in the images of a row; 0 without one."""
+    if region is None or not row:
+        return 0
+    x1, y1, x2, y2 = _inside(region, next(iter(row.values())))
+    return (y2 - y1) / (x2 - x1)
+
+
+def _inside(region, image):
+    """A region in whole pixels of the image."""
+    height, width = image.shape[:2]
     x1, y1, x2, y2 = (round(float(v)) for v in region)
-    height = image.shape[0] / image.shape[1]
-    part = image[max(y1, 0):y2, max(x1, 0):x2]
-    if not part.size:
-        raise FusionError(f"The region {x1, y1, x2, y2} lies outside the image of {image.shape[1]}x{image.shape[0]} "
-                          "pixels: give x1, y1, x2, y2 inside it.")
-    share = min(0.42, 0.6 * height * part.shape[1] / part.shape[0])  # of the cell's width
-    tall = share * part.shape[0] / part.shape[1] / height
-    inset = axes.inset_axes([0 if x1 + x2 > image.shape[1] else 1 - share, 0, share, tall])
-    inset.imshow(part, interpolation="nearest" if share * width >= part.shape[1] else "auto", aspect="auto")
-    inset.set(xticks=[], yticks=[])
-    inset.spines[:].set(color=REGION, linewidth=1.6, visible=True)
-    _draw_boxes(axes, np.array([[x1, y1, x2, y2]]), REGION, 1.2)
+    x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    if x1 >= x2 or y1 >= y2:
+        raise FusionError(f"The region {tuple(map(float, region))} lies outside the image of {width}x{height} pixels: "
+                          "give x1, y1, x2, y2 inside it.")
+    return x1, y1, x2, y2
+
+
+def _enlarge(axes, image, region, width, part):
+    """Show a region in the axes `part`, or in the image's lower corner that is farther from it."""
+    x1, y1, x2, y2 = region
+    share = 1
+    if part is None:
+        height = image.shape[0] / image.shape[1]
+        share = min(0.42, 0.6 * height * (x2 - x1) / (y2 - y1))  # of the cell's width
+        tall = share * (y2 - y1) / (x2 - x1) / height
+        part = axes.inset_axes([0 if x1 + x2 > image.shape[1] else 1 - share, 0, share, tall])
+    part.imshow(image[y1:y2, x1:x2], interpolation="nearest" if share * width >= x2 - x1 else "auto", aspect="auto",
+                extent=(x1 - 0.5, x2 - 0.5, y2 - 0.5, y1 - 0.5))
+    part.set(xticks=[], yticks=[])
+    part.spines[:].set(color=REGION, linewidth=1.6, visible=True)
+    return part
