@@ -1,10 +1,11 @@
-"""Pedestrian detection: the classic YOLOv5, its training loss, its checkpoints and its measures.
+"""Pedestrian detection: the classic YOLOv5, its training loss, its checkpoints, other detectors, and the measures.
 
 The paper supervises the Text-DFH with "the same loss as the one used during the training of YOLOv5" on a frozen
 detector, and judges the fused images by mAP.
 """
 
 from .checkpoints import load_yolov5, save_yolov5
+from .detectors import UltralyticsDetector, load_detector
 from .evaluate import class_indices, detect
 from .loss import HYP, YOLOv5Loss, scale_hyp, to_targets
 from .measures import HEIGHTS, average_precision, measure, miss_rate_curve
@@ -18,6 +19,7 @@ __all__ = [
     "HYP",
     "SCENE_DETECTOR",
     "STRIDES",
+    "UltralyticsDetector",
     "YOLOv5",
     "YOLOv5Loss",
     "average_precision",
@@ -26,6 +28,7 @@ __all__ = [
     "detect",
     "freeze",
     "intervals",
+    "load_detector",
     "load_yolov5",
     "measure",
     "miss_rate_curve",

@@ -12,6 +12,7 @@ _patched = ((Image, "open"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow"),
 _originals = [(module, name, getattr(module, name)) for module, name in _patched]
 
 from ultralytics.nn.modules import C3, SPPF, Concat, Conv  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel  # noqa: E402
 from ultralytics.utils import ROOT, SETTINGS  # noqa: E402
 
 for _module, _name, _original in _originals:
@@ -20,4 +21,4 @@ for _module, _name, _original in _originals:
 if SETTINGS["sync"]:  # no analytics and no crash reports, even where the machine is online
     SETTINGS.update(sync=False)
 
-__all__ = ["C3", "ROOT", "SPPF", "Concat", "Conv"]
+__all__ = ["C3", "ROOT", "SPPF", "Concat", "Conv", "DetectionModel"]

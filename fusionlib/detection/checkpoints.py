@@ -31,10 +31,7 @@ def load_yolov5(path: str | Path, device: str | torch.device = "cpu") -> YOLOv5:
     Raises:
         FusionError: the file is missing, damaged, unsafe or holds another network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FusionError(f"{path}: expected {_EXPECTED}, but there is no such file.")
-    state, info = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state, info = read(path, _EXPECTED)
     head, anchors = state.get("model.24.m.0.weight"), state.get("model.24.anchors")
     if any(".dfl." in key for key in state):
         raise FusionError(f"{path}: expected {_EXPECTED}, found an anchor-free network (yolov5u, YOLOv8 or newer), "
@@ -44,7 +41,7 @@ def load_yolov5(path: str | Path, device: str | torch.device = "cpu") -> YOLOv5:
 
     num_classes = head.shape[0] // 3 - 5
     width = state["model.9.cv2.conv.weight"].shape[0] / 1024
-    names = info.get("names") or (_coco_names() if num_classes == 80 else None)
+    names = info.get("names") or (coco_names() if num_classes == 80 else None)
     try:
         model = YOLOv5(num_classes, _depth(state), width, names=names.values() if isinstance(names, dict) else names)
         model.load_state_dict(state)
@@ -63,17 +60,30 @@ def save_yolov5(model: YOLOv5, path: str | Path, half: bool = False) -> None:
     save_file(state, path, metadata={"yolov5": json.dumps({"names": model.names})})
 
 
-def _read_safetensors(path):
+def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors of a weight file by name, and what else it says: names, and for pickled modules yaml and activations.
+
+    Raises:
+        FusionError: the file is missing, damaged or unsafe; the sentence says what was `expected`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FusionError(f"{path}: expected {expected}, but there is no such file; nothing is downloaded, so put it "
+                          "there.")
+    return (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, expected)
+
+
+def _read_safetensors(path, expected):
     try:
         with safe_open(path, framework="pt") as file:
             info = json.loads((file.metadata() or {}).get("yolov5", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, info
     except Exception as error:  # the reader's own exception type is not public
-        raise FusionError(f"{path}: expected {_EXPECTED}, found a damaged file ({error}): copy or "
+        raise FusionError(f"{path}: expected {expected}, found a damaged file ({error}): copy or "
                           "download it again.") from error
 
 
-def _read_torch(path):
+def _read_torch(path, expected):
     """State dict and facts (names) of a file written by torch.save."""
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -82,7 +92,7 @@ def _read_torch(path):
         return _state_and_info(content)
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
-        raise FusionError(f"{path}: expected {_EXPECTED}, but it cannot be read safely ({reason}): download it again "
+        raise FusionError(f"{path}: expected {expected}, but it cannot be read safely ({reason}): download it again "
                           "from a source you trust.") from error
 
 
@@ -105,7 +115,8 @@ def _state_and_info(content):
     if isinstance(content, dict) and "model" in content:  # official; the averaged weights are the better ones
         content = content.get("ema") or content["model"]
     if isinstance(content, _StandIn):
-        return dict(_tensors(content)), {"names": getattr(content, "names", None)}
+        info = {"names": getattr(content, "names", None), "yaml": getattr(content, "yaml", None)}
+        return dict(_tensors(content)), info | {"activations": dict(_activations(content))}
     if isinstance(content, dict) and "state_dict" in content:
         return _only_tensors(content["state_dict"]), {"names": content.get("names")}
     return _only_tensors(content), {}
@@ -128,6 +139,15 @@ def _tensors(module: _StandIn, prefix: str = "") -> Iterator[tuple[str, torch.Te
             yield from _tensors(child, f"{prefix}{name}.")
 
 
+def _activations(module: _StandIn, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The class of each activation of a pickled nn.Module; a state dict does not tell them."""
+    for name, child in vars(module).get("_modules", {}).items():
+        if name == "act" and isinstance(child, _StandIn):
+            yield prefix + name, type(child).__name__
+        elif isinstance(child, _StandIn):
+            yield from _activations(child, f"{prefix}{name}.")
+
+
 def _depth(state):
     """The depth multiplier that rounds to the numbers of repeated blocks in the modules 2, 4 and 6."""
     least, most = 0.0, float("inf")
@@ -139,5 +159,6 @@ def _depth(state):
     return (least + most) / 2
 
 
-def _coco_names():
+def coco_names() -> dict[int, str]:
+    """The 80 classes of COCO, in the order of official detectors."""
     return yaml.safe_load((ULTRALYTICS / "cfg" / "datasets" / "coco.yaml").read_text(encoding="utf-8"))["names"]

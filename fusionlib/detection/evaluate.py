@@ -6,13 +6,14 @@ import torch
 
 from fusionlib.errors import FusionError
 
+from .detectors import UltralyticsDetector
 from .yolov5 import YOLOv5
 
 _PERSON = {"people", "pedestrian", "pedestrians", "persons"}
 
 
-def detect(model: YOLOv5, images: Iterable[torch.Tensor], classes: Sequence[str] = ("person",), conf: float = 0.001,
-           iou: float = 0.6, max_det: int = 300) -> list[torch.Tensor]:
+def detect(model: YOLOv5 | UltralyticsDetector, images: Iterable[torch.Tensor], classes: Sequence[str] = ("person",),
+           conf: float = 0.001, iou: float = 0.6, max_det: int = 300) -> list[torch.Tensor]:
     """Run the detector over images, which may differ in size.
 
     Args:
@@ -28,7 +29,7 @@ def detect(model: YOLOv5, images: Iterable[torch.Tensor], classes: Sequence[str]
         FusionError: the detector does not know one of the classes.
     """
     wanted = class_indices(model, classes)
-    device = model.anchors.device
+    device = next(model.parameters()).device
     results = []
     for image in images:
         found = model.predict(image[None].to(device), conf, iou, max_det, wanted)[0].cpu()
@@ -37,7 +38,7 @@ def detect(model: YOLOv5, images: Iterable[torch.Tensor], classes: Sequence[str]
     return results
 
 
-def class_indices(model: YOLOv5, classes: Sequence[str]) -> list[int]:
+def class_indices(model: YOLOv5 | UltralyticsDetector, classes: Sequence[str]) -> list[int]:
     """The detector's indices of classes by name; FusionError where it does not know one."""
     known = [_canonical(name) for name in model.names]
     missing = [name for name in classes if _canonical(name) not in known]

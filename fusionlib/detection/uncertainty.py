@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 from fusionlib.errors import FusionError
 from fusionlib.statistics import holm
 
-from .measures import HEIGHTS, count, count_once, match
+from .measures import HEIGHTS, Matches, count, count_once, match
 
 _PIECE = 1_000_000  # resamples x detections counted at a time, 8 MB per array
 _EQUAL = 1e-9  # numbers that are equal on paper differ in the last digits, depending on the order of the sums
@@ -41,8 +41,8 @@ def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor
     Reference: Efron, Better bootstrap confidence intervals, JASA 82(397), 1987.
     """
     matches = match(predictions, truths, class_index, heights)
-    values, samples = _resample(matches, _draws(matches.images, resamples, seed))
-    rows = {name: {"value": value, **_interval(samples[name], value), "boxes": _boxes(matches, name)}
+    values, samples = resample_measures(matches, draw_counts(matches.images, resamples, seed))
+    rows = {name: {"value": value, **interval(samples[name], value), "boxes": _boxes(matches, name)}
             for name, value in values.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index="measure")
     table.attrs["images"] = matches.images
@@ -76,20 +76,20 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     if reference not in found or len(found) < 2:
         raise FusionError(f"expected {reference} and at least one method to compare it with, found "
                           f"{', '.join(found) or 'none'}: add their predictions, or choose another reference.")
-    draws, resampled = _draws(len(truths), resamples, seed), {}
+    draws, resampled = draw_counts(len(truths), resamples, seed), {}
     for method, predictions in found.items():
         try:
             matches = match(predictions, truths, class_index, heights)
         except FusionError as error:
             raise FusionError(f"{method}: {error}") from error
-        resampled[method] = _resample(matches, draws)
+        resampled[method] = resample_measures(matches, draws)
     (base, base_samples), rows = resampled.pop(reference), {}
     for method, (values, samples) in resampled.items():
         for name, value in values.items():
             differences, sign = samples[name] - base_samples[name], -1 if name == "LAMR" else 1
             rows[method, name] = {
-                "difference": value - base[name], **_interval(differences),
-                "p": _p_value(differences) if len(truths) > 1 else 1.0, "boxes": _boxes(matches, name),
+                "difference": value - base[name], **interval(differences),
+                "p": p_value(differences) if len(truths) > 1 else 1.0, "boxes": _boxes(matches, name),
                 "better": sign * (value - base[name]) > _EQUAL,
             }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["method", "measure"])
@@ -98,8 +98,8 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     return table
 
 
-def _draws(images, resamples, seed):
-    """How often each image is drawn, [resamples, images]."""
+def draw_counts(images: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each image is drawn with replacement, [resamples, images]; FusionError without resamples."""
     if resamples < 1:
         raise FusionError(f"an interval needs resamples, found resamples = {resamples}: give 1000 or more.")
     if not images:
@@ -107,16 +107,16 @@ def _draws(images, resamples, seed):
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
-def _resample(matches, draws):
-    """Per measure its value, and its values [resamples] on the draws."""
+def resample_measures(matches: Matches, draws: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Per measure of `measures.match`'s result its value, and its values [resamples] on the draws."""
     detections = max(len(image) for one in matches.ranges.values() for image, _ in one.curves)
     pieces = np.array_split(draws, min(len(draws), 1 + len(draws) * detections // _PIECE))
     counted = [count(matches, piece) for piece in pieces]
     return count_once(matches), {name: np.concatenate([one[name] for one in counted]) for name in counted[0]}
 
 
-def _interval(samples, value=None):
-    """95 % percentile interval; corrected for bias by where the value lies among the samples, if it is given."""
+def interval(samples: np.ndarray, value: float | None = None) -> dict[str, float]:
+    """95 % percentile interval {"low", "high"} of samples [n], corrected for bias by where a value lies among them."""
     samples = samples[~np.isnan(samples)]
     if not len(samples):
         return {"low": np.nan, "high": np.nan}
@@ -128,7 +128,8 @@ def _interval(samples, value=None):
     return {"low": low, "high": high}
 
 
-def _p_value(differences):
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p of resampled differences [n] against 0; nan without any."""
     differences = differences[~np.isnan(differences)]
     if not len(differences):
         return np.nan

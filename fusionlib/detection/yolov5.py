@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
+from torchvision.ops import box_convert
 
 from fusionlib.errors import FusionError
 
 from .blocks import C3, SPPF, Concat, Conv
+from .boxes import check, missing, pad, suppress
 
 STRIDES = (8, 16, 32)
 
@@ -26,8 +27,6 @@ COCO_ANCHORS = (
 
 _SKIPS = {12: 6, 16: 4, 19: 14, 22: 10}  # concatenation -> the earlier module whose output it takes in
 _HEAD_INPUTS = (17, 20, 23)
-_NMS_CANDIDATES = 30_000
-_GREY = 114 / 255  # the official letterbox colour
 
 
 class _AnchorHead(nn.Module):
@@ -120,8 +119,8 @@ class YOLOv5(nn.Module):
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """[B, 3, H, W] in 0..1 -> three raw maps [B, 3, H/s, W/s, 5 + num_classes]."""
-        _check(images)
-        bottom, right = _padding(images)
+        check(images)
+        bottom, right = missing(images, max(STRIDES))
         if bottom or right:
             h, w = images.shape[-2:]
             raise FusionError(f"YOLOv5 needs height and width in multiples of 32, found {h}x{w}: pad by {bottom} rows "
@@ -171,31 +170,18 @@ class YOLOv5(nn.Module):
         Returns:
             Per image [n, 6]: x1, y1, x2, y2 in pixels of the given image, score, class; best score first.
         """
-        _check(images)
-        height, width = images.shape[-2:]
-        bottom, right = _padding(images)
+        check(images)
         training = self.training
         self.eval()
-        maps = self(nn.functional.pad(images, (0, right, 0, bottom), value=_GREY))
+        maps = self(pad(images, max(STRIDES)))
         self.train(training)
 
         results = []
         for p in self.decode(maps):
             p = p[p[:, 4] > conf]
             scores = p[:, 4:5] if self.num_classes == 1 else p[:, 4:5] * p[:, 5:]
-            if classes is not None:
-                wanted = torch.zeros(self.num_classes, dtype=torch.bool, device=p.device)
-                wanted[list(classes)] = True
-                scores = scores * wanted
-            box, label = torch.nonzero(scores > conf, as_tuple=True)
-            score = scores[box, label]
-            if len(score) > _NMS_CANDIDATES:
-                score, best = score.topk(_NMS_CANDIDATES)
-                box, label = box[best], label[best]
-            boxes = box_convert(p[box, :4], "cxcywh", "xyxy")
-            kept = batched_nms(boxes, score, label, iou)[:max_det]
-            boxes = clip_boxes_to_image(boxes[kept], (height, width))
-            results.append(torch.cat((boxes, score[kept, None], label[kept, None].to(boxes)), 1))
+            boxes = box_convert(p[:, :4], "cxcywh", "xyxy")
+            results.append(suppress(boxes, scores, images.shape[-2:], conf, iou, max_det, classes))
         return results
 
 
@@ -207,14 +193,3 @@ def freeze(model: YOLOv5) -> YOLOv5:
     """
     model.frozen = True
     return model.requires_grad_(False).eval()
-
-
-def _check(images):
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise FusionError(f"YOLOv5 takes float RGB images [B, 3, H, W] in 0..1, found {images.dtype} of shape "
-                          f"{list(images.shape)}: convert them first.")
-
-
-def _padding(images):
-    """Rows and columns that are missing to multiples of 32."""
-    return tuple(-size % max(STRIDES) for size in images.shape[-2:])
