@@ -23,10 +23,12 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # ultralytics would set this to 1 for the whole process on import.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+# Threads that wait sleep. Spinning ones win a twentieth on an idle machine, and lose many times that on a busy one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {
-    "config", "data", "detection", "devices", "errors", "evaluation", "feedback", "inference", "metrics", "models",
-    "peers", "plots", "runs", "statistics", "suite", "training",
+    "ablation", "comparison", "config", "data", "detection", "devices", "errors", "evaluation", "feedback", "inference",
+    "medical", "metrics", "models", "peers", "plots", "runs", "statistics", "suite", "tables", "training",
 }  # fmt: skip
 
 

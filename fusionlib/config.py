@@ -41,6 +41,26 @@ class Profile:
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
+    # comparisons
+    methods: tuple[str, ...] = ("AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "SwinFusion", "TextIF")
+    train_peers: tuple[str, ...] = methods  # trained by the suite where no official weights lie (ours)
+    peer_steps: int = 0  # of such a training; 0: the recipe's own epochs
+    detector_epochs: int = 50  # of a detector retrained on fused images (ours)
+    detector_lr: float = 3e-4  # ours
+    detector_pairs: int = 0  # labelled training pairs, spread over all of them; 0: all
+    judge: str = ""  # weights of a detector that was in no loss, by path or name; empty: none
+    # ablations: all with this same budget
+    ablation_epochs: int = 200
+    ablation_pairs: int = 0  # labelled training pairs; 0: all
+    ablation_test: int = 0  # labelled test pairs; 0: all
+    ablation_seeds: int = 3
+    # medical images
+    medical_slices: int = 20  # of a volume (ours)
+    medical_epochs: int = 100  # of stage 1
+    medical_batch: int = 16  # of stage 1
+    medical_crop: int = 256  # of stage 1 (ours)
+    medical_dfh_epochs: int = 20  # of stage 2, whose loss is stage 1's (ours)
+    medical_dfh_lr: float = 1e-3
 
     def part(self, *prefixes: str) -> dict:
         """The settings whose names begin so: what a stage's results depend on."""
@@ -53,10 +73,15 @@ PROFILES = {
         scenes_train=72, scenes_test=32, train_on=(), detect_on="Scenes", validation=8, backend="rules",
         fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=5, dfh_lr=5e-3,
+        train_peers=("AUIF", "DATFuse"), peer_steps=40, detector_epochs=3, detector_pairs=16,
+        ablation_epochs=1, ablation_pairs=16, ablation_test=12, ablation_seeds=1,
+        medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),
     "small": Profile(
         name="small", workers=0, schedule="cosine", train_on=(), validation=6, backend="rules",
         fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
+        train_peers=(), detector_epochs=8, ablation_epochs=2, ablation_pairs=24, ablation_seeds=3,
+        medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
 }  # fmt: skip
@@ -92,7 +117,7 @@ def profile(name: str = "quick", **overrides) -> Profile:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict:
-    """`key=value` strings as plain values: numbers, booleans and strings."""
+    """`key=value` strings as plain values: numbers, booleans, strings, and lists, which tuples become for papermill."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -102,4 +127,6 @@ def parse_settings(pairs: Sequence[str]) -> dict:
             settings[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             settings[key] = value
+        if isinstance(settings[key], tuple):
+            settings[key] = list(settings[key])
     return settings

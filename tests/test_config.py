@@ -19,10 +19,10 @@ def test_bad_settings_are_told(override, message):
         profile(**override)
 
 
-def test_settings_are_plain_values():
+def test_settings_are_plain_values_that_papermill_can_write():
     settings = ["a=3", "b=0.5", "c=(4, 8, 8)", "d=ca1", "e=True", "f=x=y", "g=4bit", "h="]
     assert parse_settings(settings) == {
-        "a": 3, "b": 0.5, "c": (4, 8, 8), "d": "ca1", "e": True, "f": "x=y", "g": "4bit", "h": "",
+        "a": 3, "b": 0.5, "c": [4, 8, 8], "d": "ca1", "e": True, "f": "x=y", "g": "4bit", "h": "",
     }  # fmt: skip
     with pytest.raises(FusionError, match="written as key=value, but this is 'level'"):
         parse_settings(["level"])
