@@ -19,12 +19,9 @@ SIZE = (64, 96)
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, one_thread):
     settings = replace(profile("quick", detector_epochs=2, detector_lr=1e-3), detect_size=SIZE)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # maps this small are not worth sharing
-    yield Run(settings, tmp_path / "run", tmp_path / "data")
-    torch.set_num_threads(threads)
+    return Run(settings, tmp_path / "run", tmp_path / "data")
 
 
 @pytest.fixture

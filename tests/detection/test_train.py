@@ -56,12 +56,8 @@ def same(a, b):
 
 
 @pytest.fixture
-def quiet(monkeypatch):
+def quiet(monkeypatch, one_thread):
     monkeypatch.setattr(module, "tqdm", lambda iterable, **_: iterable)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # maps this small are not worth sharing
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_learns_and_writes_its_artefacts(tmp_path, quiet):
