@@ -156,7 +156,7 @@ def paired(frames: Mapping[str, pd.DataFrame], reference: str, resamples: int = 
     if reference not in frames or len(frames) < 2:
         raise FusionError(f"Expected {reference} and at least one method to compare it with, found "
                           f"{', '.join(frames) or 'none'}: add their frames, or choose another reference.")
-    convention = _convention(frames)
+    convention = common_convention(frames)
     for method, frame in frames.items():
         if frame.index.has_duplicates:
             name = " ".join(map(str, frame.index[frame.index.duplicated()][0]))
@@ -197,7 +197,7 @@ def side_by_side(frames: Mapping[str, pd.DataFrame], digits: int = 3) -> pd.Data
     Raises:
         FusionError: different conventions.
     """
-    convention, rows = _convention(frames), {}
+    convention, rows = common_convention(frames), {}
     for method, frame in frames.items():
         for (dataset, metric), row in summary(frame).iterrows():
             decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(row["mean"]) or 1)))) if row["n"] else 0
@@ -213,8 +213,8 @@ def _finite(values):
     return values[np.isfinite(values)].to_numpy()
 
 
-def _convention(frames):
-    """The convention that all frames share; numbers of two conventions are not comparable."""
+def common_convention(frames: Mapping[str, pd.DataFrame]) -> str | None:
+    """The convention that all frames share; FusionError for two, whose numbers are not comparable, and for no frame."""
     if not frames:
         raise FusionError("There is nothing to compare: expected at least one method with its frame.")
     found = {method: frame.attrs.get("convention") for method, frame in frames.items()}

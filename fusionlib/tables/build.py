@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from fusionlib.errors import FusionError
-from fusionlib.evaluation import paired, summary
+from fusionlib.evaluation import common_convention, paired, summary
 from fusionlib.metrics import METRICS
 
 FIELDS = ("mean", "low", "high", "difference", "p")
@@ -42,10 +42,7 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
              if frame is not None}
     there = {method: frame for method, frame in there.items() if len(frame)}
     _check_methods(frames, there, reference, f"on {dataset}")
-    conventions = {method: frames[method].attrs.get("convention", "") for method in there}
-    if len(set(conventions.values())) > 1:
-        listed = ", ".join(f"{method} {convention}" for method, convention in conventions.items())
-        raise FusionError(f"Numbers of different conventions are not comparable, found {listed}: measure all by one.")
+    convention = common_convention({method: frames[method] for method in there}) or ""
     cells, undefined = {}, {}
     for method, frame in there.items():
         means = summary(frame).loc[dataset]
@@ -55,7 +52,7 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
     if reference in there and len(there) > 1:
         for (method, metric), row in paired(there, reference).loc[dataset].iterrows():
             cells[method][metric] |= {"difference": row["difference"], "p": row["p_holm"]}
-    counts, convention = {method: len(frame) for method, frame in there.items()}, next(iter(conventions.values()))
+    counts = {method: len(frame) for method, frame in there.items()}
     caption = _sentence(f"{what} on {dataset}", profile and f"profile {profile}", _span(counts, "image pairs"),
                         convention and f"convention {convention}")
     caption += " Mean with its 95 % bootstrap interval over images."
