@@ -12,12 +12,22 @@ from fusionlib.data.pairs import Pair, load, merge_luma, split_luma, write_image
 from fusionlib.data.pictures import Pictures
 from fusionlib.data.samples import fit_into, people
 from fusionlib.detection import YOLOv5, detect, measure
+from fusionlib.errors import FusionError
 from fusionlib.models import FusionNetwork, TextGuidedFusion
+from fusionlib.tiles import parts, tiled
+
+# Pixels of a side of the tiles that larger images are fused in. A tile's features stay in the processor's cache, which
+# is faster than a large image at once, up to two times; 128 and 512 are slower, and 512 takes more memory.
+TILE = 256
+REACH = 3  # pixels that encoder, Text-DFH and decoder each look far: they have three 3x3 convolutions
 
 
 @torch.inference_mode()
 def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor | None = None) -> Tensor:
     """Fuse one pair in colour: the luma is fused, Cb and Cr are the visible image's.
+
+    Images of more than `TILE` x `TILE` pixels are fused tile by tile, with the result of the whole to 1e-5: beside the
+    images themselves, memory does not grow with their size.
 
     Args:
         model: stage 1, or stage 2 with the features of a text.
@@ -27,16 +37,41 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
 
     Returns:
         [3,H,W] in 0..1.
+
+    Raises:
+        FusionError: images of other shapes, of different sizes, or of less than 2x2 pixels.
     """
+    size = visible.shape[1:]
+    if len(size) != 2 or len(visible) != 3 or ir.shape != (1, *size) or min(size) < 2:
+        raise FusionError(
+            f"expected an infrared image [1,H,W] and a visible one [3,H,W] of one size from 2x2 pixels on, found "
+            f"{list(ir.shape)} and {list(visible.shape)}: register one to the other, or give the channels that lack"
+        )
     device = next(model.parameters()).device
-    y, cbcr = split_luma(visible[None].to(device))
-    ir = ir[None].to(device)
-    if text is None:
-        fused = model(ir, y)
-    else:
-        mask = torch.ones(1, len(text), dtype=torch.bool, device=device)
-        fused = model(ir, y, text[None].to(device), mask)
-    return merge_luma(fused, cbcr)[0].cpu()
+    ir, visible = ir[None], visible[None]
+    whole = size.numel() <= TILE**2
+    given, halo = (), 2 * REACH
+    if text is not None:
+        text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
+        given, halo = (text, mask) if whole else (text, mask, _seen(model, ir, visible, text)), 3 * REACH
+
+    def fused(ir, visible):
+        y, cbcr = split_luma(visible.to(device))
+        return merge_luma(model(ir.to(device), y, *given), cbcr).cpu()
+
+    return tiled(fused, (ir, visible), max(size) if whole else TILE, halo)[0]
+
+
+def _seen(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What the words [1,L,D] see in both images [1,1 or 3,H,W], whose features are made tile by tile."""
+
+    def see(name, features, image):
+        tiles = parts(lambda tile: features(tile.to(text.device)), [image], TILE, REACH)
+        return model.harmonise[name].see((tile for _, tile in tiles), text)
+
+    network = model.network
+    return (see("ir", network.ir_encoder, ir),
+            see("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))  # fmt: skip
 
 
 def image_path(folder: Path, pair: Pair) -> Path:

@@ -1,5 +1,7 @@
 """Stage 2: text-driven feature harmonization, Text-DFH (paper section 3.3, figure 4) and its ablations (4.5)."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -61,6 +63,21 @@ class CrossAttention(nn.Module):
         value = self.split(self.to_value(self.norm_context(context)))
         return self.output(attend(self.query(tokens), self.key(context), value, mask), tokens)
 
+    def over_parts(self, tokens: Tensor, parts: Iterable[Tensor]) -> Tensor:
+        """What `forward` gives for a context that comes in parts [B,m,C], one at a time: [B,N,C] -> [B,N,C].
+
+        The softmax over all parts keeps its running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
+        """
+        query = self.query(tokens) / (self.inner // self.heads) ** 0.5
+        highest, total, attended = -torch.inf, 0, 0
+        for context in parts:
+            scores = query @ self.key(context).transpose(2, 3)  # [B,heads,N,m]
+            before, highest = highest, scores.amax(-1, keepdim=True).clamp_min(highest)
+            weights, fade = (scores - highest).exp_(), (before - highest).exp()
+            total = fade * total + weights.sum(-1, keepdim=True)
+            attended = fade * attended + weights @ self.split(self.to_value(self.norm_context(context)))
+        return self.output(attended / total, tokens)
+
 
 class BackToGrid(nn.Module):
     """What the words saw, brought back to the pixels that they saw it in.
@@ -83,6 +100,11 @@ class BackToGrid(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(QK^T / sqrt(d)) V over [B,heads,N,d], [B,heads,M,d]; mask [B,M] or None."""
     return scaled_dot_product_attention(query, key, value, None if mask is None else mask[:, None, None, :])
+
+
+def as_tokens(features: Tensor) -> Tensor:
+    """Pixels as tokens: [B,C,H,W] -> [B,HW,C]."""
+    return features.flatten(2).transpose(1, 2)
 
 
 class TextDFH(nn.Module):
@@ -120,13 +142,14 @@ class TextDFH(nn.Module):
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
-    def forward(self, features: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, text: Tensor, mask: Tensor, seen: Tensor | None = None) -> Tensor:
         """Harmonised features.
 
         Args:
             features: [B,C,H,W].
             text: [B,L,D], the answer's token features.
             mask: [B,L] bool, True for real tokens; each row must have one.
+            seen: where `features` are only a part of the image, what the words see in all of it (`see`).
 
         Returns:
             [B,C,H,W].
@@ -137,15 +160,29 @@ class TextDFH(nn.Module):
             mean = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             branches = [features, mean[:, :, None, None].expand(-1, -1, height, width)]
         else:
-            pixels = features.flatten(2).transpose(1, 2)  # [B,HW,C]
+            pixels = as_tokens(features)
             branches = []
             if self.variant in ("full", "ca1"):
                 branches.append(self.text_guided(pixels, words, mask))
             if self.variant in ("full", "ca2"):
-                seen = self.image_guided(words, pixels)  # [B,L,C]
+                seen = self.image_guided(words, pixels) if seen is None else seen  # [B,L,C]
                 branches.append(self.back_to_grid(self.image_guided, pixels, words, seen, mask))
             branches = [b.transpose(1, 2).unflatten(2, (height, width)) for b in branches]
         return features + self.layers(torch.cat(branches, dim=1))
+
+    def see(self, parts: Iterable[Tensor], text: Tensor) -> Tensor | None:
+        """What each word sees in an image that comes in parts: the one result of Text-DFH that all pixels share.
+
+        Args:
+            parts: the image's features [B,C,h,w], each pixel in one of them.
+            text: [B,L,D].
+
+        Returns:
+            [B,L,C] for `forward`; None for variants without the second branch, which need nothing of the kind.
+        """
+        if self.variant not in ("full", "ca2"):
+            return None
+        return self.image_guided.over_parts(self.embed(text), map(as_tokens, parts))
 
     @torch.no_grad()
     def word_attention(self, features: Tensor, text: Tensor) -> Tensor:
@@ -155,7 +192,7 @@ class TextDFH(nn.Module):
         """
         if self.variant not in ("full", "ca2"):
             raise FusionError(f"variant {self.variant!r} has no image-guided branch, so words look at nothing")
-        branch, pixels = self.image_guided, features.flatten(2).transpose(1, 2)
+        branch, pixels = self.image_guided, as_tokens(features)
         query, key = branch.query(self.embed(text)), branch.key(pixels)
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
         return weights.unflatten(2, features.shape[2:])
@@ -180,7 +217,14 @@ class TextGuidedFusion(nn.Module):
         self.network.eval()
         return self
 
-    def forward(self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Refined luma: two [B,1,H,W] in 0..1, text [B,L,D], mask [B,L] -> [B,1,H,W] in 0..1."""
+    def forward(
+        self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor, seen: Sequence[Tensor | None] = (None, None)
+    ) -> Tensor:
+        """Refined luma: two [B,1,H,W] in 0..1, text [B,L,D], mask [B,L] -> [B,1,H,W] in 0..1.
+
+        For a tile, `seen` is what the words see in the whole infrared and visible image (`TextDFH.see`).
+        """
         f_ir, f_vi = self.network.encode(ir, y)
-        return self.network.decode(self.harmonise["ir"](f_ir, text, mask), self.harmonise["vi"](f_vi, text, mask))
+        return self.network.decode(
+            self.harmonise["ir"](f_ir, text, mask, seen[0]), self.harmonise["vi"](f_vi, text, mask, seen[1])
+        )

@@ -9,6 +9,10 @@ from torch.nn.functional import interpolate, pad
 
 from fusionlib.data.pairs import merge_luma, split_luma
 from fusionlib.errors import FusionError
+from fusionlib.tiles import tiled
+
+#: Bytes that are enough for a tile, where tiles give what the whole image gives and are far larger than their halo.
+TILE = 2 << 30
 
 
 def stretch(image: Tensor) -> Tensor:
@@ -101,7 +105,10 @@ class Peer(nn.Module):
         height, width = visible.shape[-2:]
         device = ir.device
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-        room = int(0.8 * free / max(1, self.bytes_per_pixel * len(ir)))  # pixels
+        per_pixel = max(1, self.bytes_per_pixel * len(ir))
+        room = int(0.8 * free / per_pixel)  # pixels
+        if self.halo is not None:
+            room = min(room, max(TILE // per_pixel, (10 * self.halo) ** 2))
         if height * width <= room:
             return self.raw(ir, visible, text)
         halo = self.halo and -(-self.halo // self.multiple) * self.multiple
@@ -139,24 +146,6 @@ def mirrored(image: Tensor, more: Sequence[int]) -> Tensor:
         image = pad(image, now, mode="reflect")
         more = [n - m for n, m in zip(more, now)]
     return image
-
-
-def tiled(function, images: Sequence[Tensor], side: int, halo: int) -> Tensor:
-    """Apply a function of images [B,C,H,W] tile by tile; each tile sees `halo` pixels more on every side.
-
-    Tiles begin at multiples of `side`, so that a network with windows sees the windows of the whole image where `side`
-    and `halo` are multiples of the window.
-    """
-    height, width = images[0].shape[-2:]
-    rows = []
-    for top in range(0, height, side):
-        row = []
-        for left in range(0, width, side):
-            y, x = max(0, top - halo), max(0, left - halo)
-            part = function(*(image[..., y : top + side + halo, x : left + side + halo] for image in images))
-            row.append(part[..., top - y : top - y + side, left - x : left - x + side])
-        rows.append(torch.cat(row, -1))
-    return torch.cat(rows, -2)
 
 
 def _with_channels(image, channels):

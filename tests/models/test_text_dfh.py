@@ -75,6 +75,27 @@ def test_attention_against_the_formula():
     torch.testing.assert_close(branch(pixels, words, mask), expected)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_words_see_an_image_in_parts_as_they_see_it_whole(variant):
+    part = trained(variant).harmonise["ir"]
+    features, (_, _, text, mask) = torch.randn(2, 8, 24, 31), sample()
+    seen = part.see((strip for strip in features.split([1, 7, 23], dim=3)), text)
+    assert (seen is None) == (variant in ("no_dfh", "ca1"))
+    torch.testing.assert_close(part(features, text, mask, seen), part(features, text, mask), rtol=0, atol=1e-5)
+
+
+def test_attention_over_parts_does_not_overflow():
+    branch = TextDFH(32, TEXT).image_guided
+    torch.nn.init.normal_(branch.to_query.weight, std=10)  # scores of hundreds, and exp(89) is too much for float32
+    words, pixels = torch.randn(2, 3, 32), torch.randn(2, 40, 32)
+    scores = branch.query(words) @ branch.key(pixels).transpose(2, 3) / 16**0.5
+    assert scores.max() > 100
+    ordered = pixels[torch.arange(2)[:, None], scores.amax((1, 2)).argsort()]  # the highest of all in the last part
+    for context in (ordered, ordered.flip(1)):
+        in_parts = branch.over_parts(words, context.split(7, dim=1))
+        torch.testing.assert_close(in_parts, branch(words, context), rtol=1e-4, atol=1e-4)
+
+
 def test_word_attention_is_a_distribution_over_pixels():
     part = TextDFH(8, TEXT)
     maps = part.word_attention(torch.randn(2, 8, 6, 5), torch.randn(2, 3, TEXT))

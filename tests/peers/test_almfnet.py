@@ -7,7 +7,7 @@ import torch
 from fusionlib import peers
 from fusionlib.data.pairs import as_tensor, read_image
 from fusionlib.peers.almfnet import ALMFnet
-from fusionlib.peers.peer import tiled
+from fusionlib.tiles import tiled
 
 
 @pytest.fixture

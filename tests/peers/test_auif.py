@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 from fusionlib.data.pairs import merge_luma, split_luma
 from fusionlib.peers import build
 from fusionlib.peers.auif import AUIF
-from fusionlib.peers.peer import tiled
+from fusionlib.tiles import tiled
 
 PARTS = ("Encoder_Base.", "Encoder_Detail.", "Decoder.")
 

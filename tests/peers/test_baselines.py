@@ -4,7 +4,7 @@ from kornia.geometry.transform import pyrdown, pyrup
 
 from fusionlib.data.pairs import merge_luma, split_luma
 from fusionlib.peers import build
-from fusionlib.peers.peer import tiled
+from fusionlib.tiles import tiled
 
 
 def test_mean_and_maximum_by_hand():

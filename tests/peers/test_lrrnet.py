@@ -5,7 +5,7 @@ import torch
 from fusionlib.data.pairs import merge_luma, split_luma
 from fusionlib.peers import build
 from fusionlib.peers.lrrnet import LRRNet
-from fusionlib.peers.peer import tiled
+from fusionlib.tiles import tiled
 
 
 def test_matches_the_release(shared):

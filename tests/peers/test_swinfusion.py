@@ -8,8 +8,8 @@ import torch
 from fusionlib.data.pairs import split_luma
 from fusionlib.peers import swinfusion
 from fusionlib.peers.checkpoints import DERIVED
-from fusionlib.peers.peer import tiled
 from fusionlib.peers.swinfusion import SwinFusion
+from fusionlib.tiles import tiled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
