@@ -16,6 +16,7 @@ class Profile:
     threads: int = 0  # CPU threads; 0: all cores. Sums differ in the fifth digit between thread counts.
     amp: str = "no"  # "no", "bf16" or "fp16"
     schedule: str = "constant"  # of the learning rate: "constant", or "cosine" down to zero, for short trainings
+    settle: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
     workers: int = 4  # processes that read images
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
@@ -27,6 +28,8 @@ class Profile:
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
     fusion_resize: int = 512  # longer side that training images are reduced to (ours)
     fusion_crop: int = 256  # ours
+    fusion_crops: int = 1  # of each pair in an epoch (ours)
+    fusion_relight: float = 0.0  # share of crops whose two images get another exposure (ours)
     fusion_batch: int = 16
     fusion_epochs: int = 100
     fusion_lr: float = 1e-3  # the exponent is lost in the paper
@@ -38,6 +41,8 @@ class Profile:
     detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
     variant: str = "full"
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
+    steer: float = 0.0  # share of samples with an instruction instead of an answer (ours, see `models.steering`)
+    steer_weight: float = 4.0  # of their loss beside the detector's (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
@@ -84,6 +89,12 @@ PROFILES = {
         medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
+    # The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
+    "shipped": Profile(
+        name="shipped", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
+        fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
+        fusion_lr=1e-2, dfh_batch=4, dfh_epochs=16, dfh_lr=5e-3, steer=0.5,
+    ),
 }  # fmt: skip
 
 

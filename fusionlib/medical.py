@@ -77,7 +77,8 @@ class Slices(DetectionSamples):
             ir, visible, _ = augment(ir, visible, None, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
         margin = (0, self.size[1] - ir.shape[2], 0, self.size[0] - ir.shape[1])
         ir, visible = pad(ir, margin), pad(visible, margin)
-        return {"ir": ir, "visible": visible, "boxes": torch.zeros(0, 4), "text": self.text[index]}
+        return {"ir": ir, "visible": visible, "boxes": torch.zeros(0, 4), "text": self.text[index],
+                "instruction": ""}  # fmt: skip
 
 
 def example(pairs: Sequence[Pair]) -> Pair:

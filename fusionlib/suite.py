@@ -24,7 +24,7 @@ from fusionlib.runs import write_json
 NOTEBOOKS = fusionlib.ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EXPORTED = (".png", ".pdf", ".csv", ".tex", ".html")
-TIME_LIMIT = {"quick": 900, "small": 5400, "paper": 14 * 86400}  # seconds for one cell
+TIME_LIMIT = {"quick": 900, "small": 5400, "shipped": 14400, "paper": 14 * 86400}  # seconds for one cell
 # glibc gives memory back to the system at every training step unless told otherwise, which nearly doubles CPU time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_TOP_PAD_": str(512 << 20)}
 

@@ -24,6 +24,7 @@ from fusionlib.detection import YOLOv5
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
 from fusionlib.models.detection_loss import DetectionLosses
+from fusionlib.models.steering import SteeredLosses, encoded_instructions
 from fusionlib.runs import write_json
 
 Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
@@ -64,7 +65,9 @@ def train_fusion_network(
 
     size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
     fit(
-        network, losses, FusionSamples(train, **size), FusionSamples(validation, **size, train=False), folder, settings,
+        network, losses,
+        FusionSamples(train, **size, crops=settings.fusion_crops, relight=settings.fusion_relight),
+        FusionSamples(validation, **size, train=False), folder, settings, settle=settings.settle,
         optimizer=adam(network, settings.fusion_lr), epochs=settings.fusion_epochs, batch=settings.fusion_batch,
     )  # fmt: skip
     return models.load(folder / "last.safetensors")
@@ -99,12 +102,18 @@ def train_text_dfh(
         raise FusionError(f"stage 2 needs labelled pairs to train and to validate on; without labels: {unlabelled[:3]}")
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
-    detection_losses = DetectionLosses(detector, settings.fidelity)
+    losses = DetectionLosses(detector, settings.fidelity)
+    instructions = {}
+    if settings.steer:
+        losses = SteeredLosses(losses, network, settings.steer_weight)
+        instructions = encoded_instructions(train[1][0].shape[1])
     seed = {"size": settings.detect_size, "seed": settings.seed}
     fit(
-        model, detection_losses, DetectionSamples(train[0], text=train[1], **seed),
+        model, losses,
+        DetectionSamples(train[0], text=train[1], steer=settings.steer, instructions=instructions, **seed),
         DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
+        settle=settings.settle,
     )  # fmt: skip
     return models.load(folder / "last.safetensors", network)
 
@@ -128,6 +137,7 @@ def fit(
     steps: int | None = None,
     schedule: Schedule | None = None,
     clip: float | None = None,
+    settle: float = 0.0,
     save: Callable[[nn.Module, Path], object] = models.save,
 ) -> None:
     """Train, validate after each epoch, keep best and last weights, resume where it stopped.
@@ -145,6 +155,8 @@ def fit(
         steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
         schedule: of the learning rate, instead of the profile's.
         clip: norm that gradients are cut to.
+        settle: share of the epochs, at the end, in which the model trains in evaluation mode: BatchNorm normalises by
+            its running statistics, as it will later. Statistics of single batches hide how bright an image is.
         save: writes the weights of `model` to a path.
 
     Raises:
@@ -173,7 +185,9 @@ def fit(
         loader.set_epoch(epoch)
         left = steps - epoch * len(loader) if steps else len(loader)
         batches = loader if left >= len(loader) else islice(loader, left)
+        model.train(epoch < round((1 - settle) * epochs))
         row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
+        model.eval()
         row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
         row["seconds"] = time.perf_counter() - began
         rows.append(row)
@@ -193,7 +207,6 @@ def run_epoch(
     optimizer=None, scheduler=None, clip: float | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One pass over the data, with an optimiser a training one; mean of the losses per image."""
-    model.train(optimizer is not None)
     sums, images = {}, 0
     for batch in loader:
         with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():

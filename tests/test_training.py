@@ -90,6 +90,33 @@ def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path
     pd.testing.assert_frame_equal(*curves)
 
 
+def test_settled_statistics_stay_as_they_are(pairs, tmp_path):
+    """In the second of two epochs BatchNorm's statistics no longer move; weights do."""
+    def state(folder, **settings):
+        network = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path / folder, replace(SETTINGS, **settings))
+        return network.state_dict()
+
+    whole = state("settled", settle=0.5, fusion_epochs=2, schedule="constant")
+    half = state("half", fusion_epochs=1, schedule="constant")
+    statistics = [name for name in whole if "running" in name]
+    assert len(statistics) == 16 and all(torch.equal(whole[name], half[name]) for name in statistics)
+    weights = [name for name in whole if name.endswith("weight")]
+    assert not any(torch.equal(whole[name], half[name]) for name in weights)
+    moving = state("moving", fusion_epochs=2, schedule="constant")
+    assert not any(torch.equal(moving[name], half[name]) for name in statistics)
+
+
+def test_stage_2_can_be_steered(pairs, parts, tmp_path):
+    network, detector, _ = parts
+    texts = [torch.randn(3, 384) for _ in range(6)]
+    settings = replace(SETTINGS, steer=0.5, dfh_epochs=2)
+    training.train_text_dfh(network, detector, (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5]), tmp_path, settings)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert (curves["steering"] > 0).any() and (curves["validation detection"] > 0).all()
+    with pytest.raises(FusionError, match="the answers have 16"):
+        stage_2(pairs, parts, tmp_path / "other", settings)
+
+
 def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):
     network, detector, _ = parts
     frozen = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
@@ -138,6 +165,10 @@ def test_samples_depend_on_seed_epoch_and_index_alone(pairs):
     b.epoch = 1
     assert not torch.equal(a[0]["ir"], b[0]["ir"])
     assert a[0]["ir"].shape == a[0]["y"].shape == (1, 32, 32)
+    lit = FusionSamples(pairs, 96, 32, seed=1, relight=1.0)
+    changed = sum(not torch.equal(a[i]["ir"], lit[i]["ir"]) for i in range(6))
+    assert changed >= 4 and torch.equal(lit[0]["y"], lit[0]["y"])
+    assert all(0 <= lit[i][what].min() and lit[i][what].max() <= 1 for i in range(6) for what in ("ir", "y"))
     uncached = FusionSamples(pairs, 96, 32, seed=1)
     uncached.memory = 0
     assert torch.equal(a[0]["y"], uncached[0]["y"])

@@ -154,7 +154,7 @@ class Bench:
             f"ablations/{experiment.name.replace(' ', '-')}-seed{settings.seed}", TRAINING_CODE,
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=listing(pairs, self.run.data_root), answers=fingerprint([answer_key(vars(a)) for a in answers]),
-            **settings.part("dfh_", "variant", "fidelity", "detect_", "amp", "schedule"),
+            **settings.part("dfh_", "variant", "fidelity", "detect_", "amp", "schedule", "settle", "steer"),
         )  # fmt: skip
         if stage.provenance is None:
             texts = feedback.Features(answers[:count]), feedback.Features(answers[count:])

@@ -63,6 +63,21 @@ def augment(ir, visible, boxes, seed: int, crop=256, flip: bool = True, rotate="
     return image[:1].contiguous(), image[1:].contiguous(), boxes
 
 
+def relight(image, seed: int):
+    """Another exposure of an image [C,H,W] in 0..1: a gamma from 1/3 to 3, a gain from .5 to 1.3, an offset to .4.
+
+    Each comes in some cases only. A pure function of its arguments. Training pairs of a few nights hold no daylight;
+    what a network makes of bright images must then come from this.
+    """
+    draw = torch.Generator().manual_seed(int(seed))
+    curved, moved, gamma, gain, offset = torch.rand(5, generator=draw).tolist()
+    if curved < 0.7:
+        image = image.clamp_min(1e-4) ** 3 ** (2 * gamma - 1)
+    if moved < 0.5:
+        image = (image * (0.5 + 0.8 * gain) + 0.5 * offset - 0.1).clamp(0, 1)
+    return image
+
+
 def _affine(*rows):
     return torch.tensor([*rows, 0, 0, 1], dtype=torch.float64).view(3, 3)
 

@@ -1,6 +1,6 @@
 """Training samples: torch data sets over pairs, for stage 1 (crops) and stage 2 (whole images with boxes and text)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from fusionlib.config import Profile
-from fusionlib.data.augment import augment
+from fusionlib.data.augment import augment, relight
 from fusionlib.data.pairs import Pair, image_size, load, split_luma
 from fusionlib.errors import FusionError
 
@@ -119,13 +119,15 @@ class FusionSamples(Samples):
         seed: of the augmentation (flip, quarter turn, crop: paper 4.1).
         train: augment; otherwise the crop is the same in every epoch.
         crops: of each pair in an epoch, the second of all pairs after the first of all pairs.
+        relight: share of training crops whose two images get another exposure each.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1
-    ):
+        self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1,
+        relight: float = 0.0,
+    ):  # fmt: skip
         super().__init__(pairs, seed, train)
-        self.resize, self.crop, self.crops = resize, crop, crops
+        self.resize, self.crop, self.crops, self.relight = resize, crop, crops, relight
 
     def __len__(self) -> int:
         return len(self.pairs) * self.crops
@@ -136,6 +138,9 @@ class FusionSamples(Samples):
         ir, visible, _ = augment(
             ir, visible, None, seed=seed, crop=self.crop, flip=self.train, rotate="quarter" if self.train else 0
         )
+        draw = np.random.default_rng(seed)
+        if self.train and draw.random() < self.relight:
+            ir, visible = (relight(image, draw.integers(2**31)) for image in (ir, visible))
         return {"ir": ir, "y": split_luma(visible)[0], "visible": visible}
 
 
@@ -146,22 +151,34 @@ class DetectionSamples(Samples):
         pairs: labelled pairs.
         size: (H, W) of all samples; images keep their aspect ratio, the rest is filled at the right and the bottom.
         text: features [L,D] of each pair's answer, in the order of pairs.
-        seed: of the augmentation (flip).
+        seed: of the augmentation (flip) and of the choice of instructions.
         train: augment.
+        steer: share of samples that carry an instruction in place of the answer.
+        instructions: {name: features [L,D] of ways to say it}.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True
-    ):
+        self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True,
+        steer: float = 0.0, instructions: Mapping[str, Sequence[Tensor]] | None = None,
+    ):  # fmt: skip
         super().__init__(pairs, seed, train)
-        self.size, self.text = size, text
+        self.size, self.text, self.steer, self.instructions = size, text, steer, instructions or {}
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
         boxes = people(self.pairs[index], self.size)
         if self.train:
             ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
-        return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index]}
+        name, text = self._told(index)
+        return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name}
+
+    def _told(self, index: int) -> tuple[str, Tensor]:
+        """The name of an instruction and its features in one of its wordings, or "" and the answer's."""
+        draw = np.random.default_rng([self.seed, self.epoch, index])
+        if draw.random() >= self.steer:
+            return "", self.text[index]
+        name = list(self.instructions)[draw.integers(len(self.instructions))]
+        return name, self.instructions[name][draw.integers(len(self.instructions[name]))]
 
 
 def people(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:
@@ -212,7 +229,7 @@ def resize(image: Tensor, scale: float) -> Tensor:
 
 
 def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
-    """A batch of DetectionSamples: images stacked, text padded to [B,L,D] with mask [B,L], boxes as a list."""
+    """A batch of DetectionSamples: images stacked, text padded to [B,L,D] with mask [B,L], others as lists."""
     text = [s["text"].float() for s in samples]
     lengths = torch.tensor([len(t) for t in text])
     return {
@@ -221,4 +238,5 @@ def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
         "text": pad_sequence(text, batch_first=True),
         "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
         "boxes": [s["boxes"] for s in samples],
+        "instruction": [s["instruction"] for s in samples],
     }

@@ -12,6 +12,8 @@ from fusionlib.models.fusion_loss import FusionLoss
 class DetectionLosses:
     """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
 
+    PARTS = ("detection", "fidelity", "box", "obj", "cls")
+
     def __init__(self, detector: YOLOv5, fidelity: float):
         self.detector = freeze(detector)
         self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
@@ -20,13 +22,21 @@ class DetectionLosses:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
+        return self.judge(refine(model, batch), batch)
+
+    def judge(self, refined: Tensor, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of refined luma [B,1,H,W] of a batch -> (total, parts)."""
         ir, (y, cbcr) = batch["ir"], split_luma(batch["visible"])
         self.detector.to(ir.device)
         self.loss.to(ir.device)
-        refined = model(ir, y, batch["text"], batch["mask"]).float()
         classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
         targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
         detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
         fidelity, _ = self.fusion_loss(refined, ir, y)
         total = detection + self.fidelity * len(ir) * fidelity
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
+
+
+def refine(model: nn.Module, batch: dict) -> Tensor:
+    """The refined luma [B,1,H,W] of a batch as `collate` makes it, in float32 under any precision."""
+    return model(batch["ir"], split_luma(batch["visible"])[0], batch["text"], batch["mask"]).float()
