@@ -45,6 +45,11 @@ class Run:
         """Folder for figures."""
         return self.folder / "figures"
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Folders in which the user's weights may lie, in folders called weights and peers: near the data, or data/."""
+        return self.data_root, self.data_root.parent, fusionlib.ROOT / "data"
+
     def stage(self, name: str, code: tuple[ModuleType, ...] = (), **inputs) -> "Stage":
         """The folder of a notebook's results, for these inputs.
 
@@ -64,8 +69,8 @@ class Run:
         Raises:
             FusionError: it is in none of them.
         """
-        places = [Path("."), Path(fusionlib.__file__).parent / "weights", self.data_root, self.data_root / "weights",
-                  self.data_root.parent / "weights", fusionlib.ROOT / "data" / "weights"]  # fmt: skip
+        places = [Path("."), Path(fusionlib.__file__).parent / "weights", self.data_root,
+                  *(root / "weights" for root in self.roots)]  # fmt: skip
         for place in places:
             if (place / name).is_file():
                 return (place / name).resolve()

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import fusionlib
-from fusionlib import devices, feedback, inference, models, peers
+from fusionlib import devices, feedback, inference, models, peers, tiles
 from fusionlib.data import pairs as pictures
 from fusionlib.data.pairs import Pair
 from fusionlib.data.samples import Parts
@@ -80,7 +79,7 @@ def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
 
 def _given(run: Run, name: str) -> list[Path]:
     """The user's files of weights for a peer, which fit it; none where there is no folder for it."""
-    for root in (run.data_root, run.data_root.parent, fusionlib.ROOT / "data"):
+    for root in run.roots:
         for place in (root / "peers" / "checkpoints", root / "peers"):
             for folder in sorted(place.glob("*")):
                 if folder.name.lower() == name.lower() and folder.is_dir():
@@ -161,5 +160,5 @@ def _ours(run: Run, name: str) -> Method:
         return functools.partial(inference.fuse, network)
 
     weights = {file.parent.name: file_fingerprint(file) for file in files}
-    stage = run.stage(f"methods/{name}", (models, inference, pictures), weights=weights)
+    stage = run.stage(f"methods/{name}", (models, inference, tiles, pictures), weights=weights)
     return Method(name, "stage 1 + Text-DFH" if name == OURS else "stage 1", stage.folder, make, answers)

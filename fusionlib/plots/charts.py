@@ -124,6 +124,7 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
     up, right = (better_upward(name, higher_is_better) for name in (y, x))
     axes.set(xlabel=f"{x} (better {'→' if right else '←'})", ylabel=f"{y} (better {'→' if up else '←'})")
     axes.margins(0.1)
+    axes.locator_params(nbins=5)  # labels of a narrow range are long, and would overlap
     figure.legend(title=f"{label}\n{len(frame)} runs", loc="outside right upper", title_fontsize=8)
     return figure
 
