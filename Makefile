@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ = 0
 export MALLOC_TRIM_THRESHOLD_ = 17179869184
 export MALLOC_TOP_PAD_ = 536870912
 
-.PHONY: setup run test lab publish detector bench
+.PHONY: setup run test lab publish detector weights bench
 
 setup: $(VENV)/installed
 
@@ -33,6 +33,10 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
+
+weights: setup  ## train the weights of the package again on the real pairs below DATA, about ten minutes
+	$(BIN)/python -m fusionlib run --profile shipped --data-root $(DATA) --only 01,02
+	cp data/runs/shipped/02_fusion_network/last.safetensors fusionlib/weights/fusion_network.safetensors
 
 bench: setup  ## measure speed and memory on this machine into figures/bench.{csv,md}, some minutes
 	$(BIN)/python -m benchmarks

@@ -27,16 +27,19 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {
-    "ablation", "comparison", "config", "data", "detection", "devices", "errors", "evaluation", "feedback", "inference",
-    "medical", "metrics", "models", "peers", "plots", "runs", "statistics", "suite", "tables", "training",
+    "ablation", "comparison", "config", "data", "detection", "devices", "edges", "errors", "evaluation", "export",
+    "feedback", "folders", "fusing", "inference", "medical", "metrics", "models", "peers", "plots", "registration",
+    "runs", "statistics", "suite", "tables", "tiles", "training", "video",
 }  # fmt: skip
 
 
 def __getattr__(name: str):
+    if name == "fuse":
+        return importlib.import_module("fusionlib.fusing").fuse
     if name in _LAZY:
         return importlib.import_module(f"fusionlib.{name}")
     raise AttributeError(f"module 'fusionlib' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(_LAZY | {"ROOT", "__version__"})
+    return sorted(_LAZY | {"ROOT", "__version__", "fuse"})

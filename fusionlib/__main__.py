@@ -1,4 +1,4 @@
-"""The command line of the suite: python -m fusionlib run | data check | ask | metrics | train-detector | train-peer."""
+"""The command line of the suite: python -m fusionlib fuse | run | data check | ask | metrics | export | ..."""
 
 import argparse
 import sys
@@ -12,6 +12,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well."""
     parser = argparse.ArgumentParser(prog="python -m fusionlib", description=__doc__.split(":")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+
+    fuse = commands.add_parser(
+        "fuse", help="fuse infrared and visible pictures, or two videos",
+        description="Fuse the pictures in two folders, matched by file name, two pictures, or two videos, with the "
+        "weights of this package. Fused pictures are png files called after the visible ones, of their size, colour "
+        "and depth. What is there already, made of the same sources by the same settings, is kept: after an interrupt, "
+        "the same command goes on. Where file names carry more than the name, a star in quotes says what the name is: "
+        "--ir 'recordings/*_ir.png'.",
+        epilog="Exit code: 0 where every pair has been fused; 3 where some pictures had no partner, another size or "
+        "were not readable (stderr names them); 1 where nothing could be fused.",
+    )  # fmt: skip
+    for what in ("ir", "visible"):
+        fuse.add_argument(f"--{what}", required=True, metavar="DIR", help=f"folder of the {what} pictures, or a file")
+    fuse.add_argument("--out", required=True, metavar="DIR", help="folder to write to; nothing else is touched")
+    fuse.add_argument("--instruction", default=None, metavar="TEXT", help="what to change, such as 'brighten the "
+                      "image', or auto, what the rules advise; default: stage 1 alone")  # fmt: skip
+    fuse.add_argument("--align", default=None, help="features or ecc: lay infrared over visible first")
 
     run = commands.add_parser("run", help="execute the notebooks in order")
     run.add_argument("--profile", default="quick", help="quick (default), small or paper")
@@ -52,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     metrics.add_argument("--convention", default="vifb", help="whose definitions: vifb (default), tang or cddfuse")
     metrics.add_argument("--out", default=None, metavar="CSV", help="file for one row per picture and their mean")
 
+    export = commands.add_parser("export", help="write the stage-1 network as a file that runs without this package")
+    export.add_argument("--out", required=True, metavar="FILE", help="ends in .pt2 (torch.export) or .onnx")
+
     train = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
     train.add_argument("--out", default=None, help="the file to write; default: the one in the package")
 
@@ -77,6 +97,23 @@ def main(argv: list[str] | None = None) -> int:
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _fuse(arguments: argparse.Namespace) -> int:
+    from fusionlib.folders import fuse_files
+
+    problems = []
+    paths = arguments.ir, arguments.visible, arguments.out
+    made = fuse_files(*paths, arguments.instruction, align=arguments.align, problems=problems)
+    print(f"{len(made)} fused, in {arguments.out}; left out: {len(problems)}")
+    return 3 if problems else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from fusionlib.export import export
+
+    print(export(arguments.out))
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Fixtures that the whole test suite shares."""
 
 import os
+import shutil
 from pathlib import Path
 
 # One thread count for every test: floating point sums depend on it in the last digits.
@@ -25,6 +26,24 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the development data is not here (../shared or $FUSIONLIB_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def text_dfh_weights(tmp_path_factory, monkeypatch):
+    """The shipped weights of stage 1 with random ones of a Text-DFH that changes the image, as if they were shipped."""
+    from fusionlib import fusing, models
+    from fusionlib.feedback.encode import DIM
+
+    folder = tmp_path_factory.mktemp("weights")
+    shutil.copy(fusing.WEIGHTS / fusing.STAGE_1, folder)
+    model = models.TextGuidedFusion(models.load(folder / fusing.STAGE_1), DIM)
+    for harmonise in model.harmonise.values():
+        torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.05)
+    models.save(model, folder / fusing.STAGE_2)
+    monkeypatch.setattr(fusing, "WEIGHTS", folder)
+    fusing.text_dfh.cache_clear()
+    yield folder
+    fusing.text_dfh.cache_clear()
 
 
 @pytest.fixture(autouse=True)

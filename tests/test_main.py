@@ -21,9 +21,9 @@ def python(code):
 
 def test_import_is_light_and_names_are_there():
     assert python("import sys, fusionlib; print('torch' in sys.modules)") == "False\n"
-    assert python("import fusionlib as fl; print(fl.models.FusionNetwork.__name__, 'models' in dir(fl))") == (
-        "FusionNetwork True\n"
-    )
+    code = "import fusionlib as fl; print(fl.models.FusionNetwork.__name__, fl.fuse is fl.fusing.fuse, *dir(fl))"
+    words = python(code).split()
+    assert words[:2] == ["FusionNetwork", "True"] and {"models", "fuse"} < set(words)
     with pytest.raises(subprocess.CalledProcessError):
         python("import fusionlib as fl; fl.nothing")
 
@@ -153,3 +153,32 @@ def test_ask_tells_what_is_wrong(folders, capsys, arguments, message):
     command = ["ask", "--images", "fused", "--store", "answers", "--backend", "fixed", *arguments]
     assert main(command) == 1
     assert message in capsys.readouterr().err
+
+
+def test_fuse_folders_twice(folders, capsys, text_dfh_weights):
+    command = ["fuse", *folders[2:], "--out", "new"]
+    assert main(command) == main(command) == 0
+    said = capsys.readouterr()
+    assert said.out == "4 fused, in new; left out: 0\n" * 2 and "4 kept" in said.err
+    assert main([*command[:-1], "refined", "--instruction", "brighter"]) == 0
+    assert Path("new/1.png").read_bytes() != Path("refined/1.png").read_bytes()
+    Path("ir/3.png").write_bytes(b"no picture")
+    assert main([*command[:-1], "rest"]) == 3
+    assert "not fused: 1\n  ir/3.png: expected a whole png" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("rest").iterdir()) == ["1.png", "2.png", "4.png"]
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--instruction", " "], "instruction must be None"), (["--align", "sift"], "align must be one of features, ecc"),
+    (["--ir", "nowhere"], "nowhere: expected a folder of pictures"), (["--out", "ir"], "never overwritten"),
+])  # fmt: skip
+def test_fuse_tells_what_is_wrong(folders, capsys, more, message):
+    assert main(["fuse", *folders[2:], "--out", "new", *more]) == 1
+    assert message in capsys.readouterr().err and not Path("new").exists()
+
+
+def test_export(tmp_path, capsys):
+    assert main(["export", "--out", str(tmp_path / "network.pt2")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'network.pt2'}\n"
+    assert main(["export", "--out", str(tmp_path / "network.pth")]) == 1
+    assert "expected a file name that ends in .pt2 or .onnx" in capsys.readouterr().err

@@ -26,13 +26,30 @@ def match(fused, ir, visible) -> tuple[dict[Path, Pair], list[str]]:
         FusionError: not a folder, the same pictures twice, or no name that all three have.
     """
     places = {"fused": fused, "infrared": ir, "visible": visible}
+    found, problems = match_names(places)
+    around = Path(ir).expanduser().parent.resolve().parts[1:]
+    dataset = next((part for part in reversed(around) if part.lower() not in (*INFRARED, *SPLITS)), "images")
+    return {files["fused"]: Pair(dataset, "", name, files["infrared"], files["visible"])
+            for name, files in found.items()}, problems
+
+
+def match_names(places: dict) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """Match the pictures in two or three folders by their names.
+
+    Args:
+        places: {what the pictures are, such as "infrared": folder, or pattern as for `match`}.
+
+    Returns:
+        {name: {what: file}} in order of the names, and the sentences, as `match` has them. Raises as `match` does.
+    """
     report = Report(Path())
     found = {role: _pictures(place, report) for role, place in places.items()}
     common = sorted(set.intersection(*map(set, found.values())))
+    first, count = next(iter(places)), "all three" if len(places) == 3 else "both"
     if not common:
         examples = ", ".join(f"{place} has {_examples(place, found[role])}" for role, place in places.items())
-        raise FusionError(f"No name of a picture is in all three folders: {examples}; name the files alike, or say "
-                          f"with a star what the name is, as in {Path(fused) / '*_fused'}")
+        raise FusionError(f"No name of a picture is in {count} folders: {examples}; name the files alike, or say "
+                          f"with a star what the name is, as in {Path(places[first]) / f'*_{first}'}")
     for one, other in combinations(found, 2):
         if found[one][common[0]].samefile(found[other][common[0]]):
             raise FusionError(f"{places[one]}: the {one} and the {other} pictures are the same files; give each its "
@@ -42,11 +59,7 @@ def match(fused, ir, visible) -> tuple[dict[Path, Pair], list[str]]:
         there = next(pictures[name] for pictures in found.values() if name in pictures)
         missing = " and ".join(f"{role} in {places[role]}" for role, pictures in found.items() if name not in pictures)
         problems.append(f"{there}: expected its partner {missing}, found none called {name}; add it or remove this one")
-
-    around = Path(ir).expanduser().parent.resolve().parts[1:]
-    dataset = next((part for part in reversed(around) if part.lower() not in (*INFRARED, *SPLITS)), "images")
-    return {found["fused"][name]: Pair(dataset, "", name, found["infrared"][name], found["visible"][name])
-            for name in common}, problems
+    return {name: {role: pictures[name] for role, pictures in found.items()} for name in common}, problems
 
 
 def load_fused(path: Path, pair: Pair) -> torch.Tensor:
