@@ -1,5 +1,17 @@
-"""The one exception that the suite raises for bad input."""
+"""The one exception that the suite raises for bad input, and how problems that stop nothing are told."""
+
+import sys
+from collections.abc import Sequence
+
+LISTED = 20  # sentences of one kind that are printed
 
 
 class FusionError(ValueError):
     """Bad input, told in one sentence: the file, what was expected, what was found and how to mend it."""
+
+
+def print_problems(kind: str, sentences: Sequence[str]) -> None:
+    """Print problems of one kind to stderr, the first 20 of them; nothing where there is none."""
+    if sentences:
+        more = [f"... and {len(sentences) - LISTED} more"] if len(sentences) > LISTED else []
+        print("\n  ".join([f"{kind}: {len(sentences)}", *sentences[:LISTED], *more]), file=sys.stderr)

@@ -1,6 +1,5 @@
 """Fusion metrics over a data set: one row per image, their means with confidence intervals, and paired comparisons."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,12 +9,10 @@ from tqdm.auto import tqdm
 
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.triples import load_fused, match
-from fusionlib.errors import FusionError
+from fusionlib.errors import FusionError, print_problems
 from fusionlib.metrics import METRICS, PAPER, evaluate
 from fusionlib.metrics.conventions import check
 from fusionlib.statistics import holm, mean_interval, sign_flip_test
-
-LISTED = 20  # problems of one kind that are printed
 
 
 def evaluate_pairs(fused: Mapping[str, torch.Tensor] | Iterable[torch.Tensor], pairs: Sequence[Pair],
@@ -76,9 +73,7 @@ def evaluate_folder(fused, ir, visible, names: Iterable[str] = PAPER, convention
     images = map(load_fused, pairs, pairs.values())
     frame = _score(images, list(pairs.values()), names, convention, unmeasured)
     for what, found in (("not matched", unmatched), ("not measured", unmeasured)):
-        if found:
-            more = [f"... and {len(found) - LISTED} more"] if len(found) > LISTED else []
-            print("\n  ".join([f"{what}: {len(found)}", *found[:LISTED], *more]), file=sys.stderr)
+        print_problems(what, found)
         if problems is not None:
             problems += found
     if not len(frame):

@@ -7,7 +7,6 @@ when pictures are moved, removed or replaced.
 
 import hashlib
 import json
-import sys
 import zlib
 from pathlib import Path
 
@@ -19,12 +18,11 @@ from fusionlib import edges, fusing, inference, models, registration, tiles
 from fusionlib.data import images
 from fusionlib.data.pairs import IMAGE_SUFFIXES, decode_image, read_bytes, write_atomically
 from fusionlib.data.triples import match_names
-from fusionlib.errors import FusionError
+from fusionlib.errors import FusionError, print_problems
 from fusionlib.fusing import VIDEO_SUFFIXES
 from fusionlib.runs import file_fingerprint, source_fingerprint
 from fusionlib.video import fuse_video
 
-LISTED = 20  # sentences of one kind that are printed
 HEADER = 33  # bytes of a png's signature and first chunk
 END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 MARK = b"tEXtfusionlib\0"
@@ -79,9 +77,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
         done.append(target)
         bar.set_postfix_str(f"{kept} kept" if kept else "", refresh=False)
     for what, found in (("not matched", unmatched), ("not fused", unfused), ("to look at", notes)):
-        if found:
-            rest = [f"... and {len(found) - LISTED} more"] if len(found) > LISTED else []
-            print("\n  ".join([f"{what}: {len(found)}", *found[:LISTED], *rest]), file=sys.stderr)
+        print_problems(what, found)
     if problems is not None:
         problems += unmatched + unfused
     if not done:
