@@ -43,6 +43,7 @@ class Profile:
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
     steer: float = 0.0  # share of samples with an instruction instead of an answer (ours, see `models.steering`)
     steer_weight: float = 4.0  # of their loss beside the detector's (ours)
+    dfh_crop: tuple[int, ...] = ()  # height, width of random crops that it learns from; empty: whole images
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
@@ -83,8 +84,9 @@ PROFILES = {
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),
     "small": Profile(
-        name="small", workers=0, schedule="cosine", train_on=(), validation=6, backend="rules",
-        fusion_batch=8, fusion_epochs=60, fusion_lr=5e-3, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
+        name="small", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
+        fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
+        fusion_lr=1e-2, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
         train_peers=(), detector_epochs=8, ablation_epochs=2, ablation_pairs=24, ablation_seeds=3,
         medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),

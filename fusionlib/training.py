@@ -107,10 +107,11 @@ def train_text_dfh(
     if settings.steer:
         losses = SteeredLosses(losses, network, settings.steer_weight)
         instructions = encoded_instructions(train[1][0].shape[1])
+    learn = {"crop": settings.dfh_crop or None, "steer": settings.steer, "instructions": instructions}
     seed = {"size": settings.detect_size, "seed": settings.seed}
     fit(
         model, losses,
-        DetectionSamples(train[0], text=train[1], steer=settings.steer, instructions=instructions, **seed),
+        DetectionSamples(train[0], text=train[1], **learn, **seed),
         DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
         settle=settings.settle,

@@ -186,6 +186,22 @@ def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):
     assert scale == 0.64
 
 
+def test_crops_of_whole_images_take_their_boxes_along(pairs, parts):
+    size, boxes = (128, 192), 0
+    samples = DetectionSamples(pairs[:1], size, parts[2], crop=(64, 96))
+    for epoch in range(20):
+        samples.epoch = epoch
+        sample = samples[0]
+        assert sample["ir"].shape == (1, 64, 96) and sample["visible"].shape == (3, 64, 96)
+        for x0, y0, x1, y1 in sample["boxes"].round().int().tolist():  # people are bright in infrared, streets dark
+            assert 0 <= x0 < x1 <= 96 and 0 <= y0 < y1 <= 64
+            boxes += 1
+            assert sample["ir"][0, y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.5
+    assert 4 < boxes < 20
+    whole = DetectionSamples(pairs[:1], size, parts[2], train=False, crop=(64, 96))
+    assert whole[0]["ir"].shape == (1, *size)  # validation sees all of it
+
+
 def test_texts_of_different_length_share_a_batch(pairs, parts):
     samples = DetectionSamples(pairs[:3], SETTINGS.detect_size, parts[2][:3], train=False)
     batch = collate([samples[i] for i in range(3)])

@@ -86,8 +86,7 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
             drawn, row = resampled.samples[name][measure], {"mean": value.mean()}
             row |= {**interval(drawn, value.mean()), "lowest": value.min(), "highest": value.max()}
             if name != reference:
-                apart = drawn - resampled.samples[reference][measure]
-                row["difference"] = value.mean() - resampled.values[reference][measure].mean()
+                row["difference"], apart = _apart(resampled, name, reference, measure)
                 row |= {f"difference {end}": number for end, number in interval(apart).items()}
                 row["p"] = p_value(apart)
             rows[name, measure] = row
@@ -120,21 +119,26 @@ def gains(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.DataFrame:
     """
     sign = 1 if DETECTION[measure] else -1
 
-    def apart(name, other):
-        means = [resampled.values[each][measure].mean() for each in (name, other)]
-        drawn = [resampled.samples[each][measure] for each in (name, other)]
-        ends = interval(sign * (drawn[0] - drawn[1]))
-        return sign * (means[0] - means[1]), ends["low"], ends["high"]
+    def better(name, other):
+        difference, apart = _apart(resampled, name, other, measure)
+        ends = interval(sign * apart)
+        return sign * difference, ends["low"], ends["high"]
 
     rows = {}
     for name in (*WITH, FULL.name):
-        added = apart(FULL.name, name) if name != FULL.name else (np.nan,) * 3
-        rows[name] = (resampled.values[name][measure].mean(), *apart(name, STAGE_1), *added)
+        added = better(FULL.name, name) if name != FULL.name else (np.nan,) * 3
+        rows[name] = (resampled.values[name][measure].mean(), *better(name, STAGE_1), *added)
     columns = ["mean", *(f"{what}{end}" for what in ("gain", "own adds") for end in ("", " low", " high"))]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(index="trained")
     table.attrs = {"measure": measure, "seeds": resampled.seeds, "images": resampled.images, "boxes": resampled.boxes,
                    "stage 1": float(resampled.values[STAGE_1][measure].mean())}
     return table
+
+
+def _apart(resampled, name, other, measure):
+    """By how much an experiment differs from another: of the means, and in each draw."""
+    means, drawn = ([kind[each][measure] for each in (name, other)] for kind in (resampled.values, resampled.samples))
+    return means[0].mean() - means[1].mean(), drawn[0] - drawn[1]
 
 
 def explain(table: pd.DataFrame) -> str:

@@ -153,22 +153,25 @@ class DetectionSamples(Samples):
         text: features [L,D] of each pair's answer, in the order of pairs.
         seed: of the augmentation (flip) and of the choice of instructions.
         train: augment.
+        crop: (h, w) of random crops of what `size` gives, for training; None takes the whole.
         steer: share of samples that carry an instruction in place of the answer.
         instructions: {name: features [L,D] of ways to say it}.
     """
 
     def __init__(
         self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True,
-        steer: float = 0.0, instructions: Mapping[str, Sequence[Tensor]] | None = None,
+        crop: tuple[int, int] | None = None, steer: float = 0.0,
+        instructions: Mapping[str, Sequence[Tensor]] | None = None,
     ):  # fmt: skip
         super().__init__(pairs, seed, train)
-        self.size, self.text, self.steer, self.instructions = size, text, steer, instructions or {}
+        self.size, self.text, self.crop, self.steer, self.instructions = size, text, crop, steer, instructions or {}
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
         boxes = people(self.pairs[index], self.size)
         if self.train:
-            ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
+            seed = self.seed_of(index)
+            ir, visible, boxes = augment(ir, visible, boxes, seed=seed, crop=self.crop, flip=True, rotate=0)
         name, text = self._told(index)
         return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name}
 

@@ -90,39 +90,45 @@ def warm_regions(luma: np.ndarray) -> tuple[float, int, str]:
     return float(np.mean(contrasts)), len(contrasts), PLACES[int(np.bincount(thirds).argmax())]
 
 
-def advise(m: Measures) -> str:
-    """Advice in English that answers the paper's question for an image with these measures."""
+def advise(m: Measures, people: bool = True) -> str:
+    """Advice in English that answers the paper's question for an image with these measures.
+
+    people: the question is about them; without, the advice speaks of no scene with people and lamps in it.
+    """
     found, advice = [], []
 
-    def note(observation: str, suggestion: str) -> None:
+    def note(observation: str, suggestion: str, for_people: str = "") -> None:
         found.append(observation)
-        advice.append(suggestion)
+        advice.append(suggestion + (for_people if people else ""))
 
+    who, targets = ("people", "warm") if people else ("structures", "bright")
     if m.brightness < 0.25:
         degree = "strongly" if m.brightness < 0.12 else "moderately"
-        note("dark", f"increase the overall brightness {degree}, above all in the shadows where pedestrians hide")
+        note("dark", f"increase the overall brightness {degree}", ", above all in the shadows where pedestrians hide")
     elif m.brightness > 0.65:
-        note("very bright", "reduce the overall brightness so that pale clothing stands out from the background")
+        note("very bright", "reduce the overall brightness", " so that pale clothing stands out from the background")
     if m.contrast < 0.14:
-        note("flat", "raise the contrast between people and the background")
+        note("flat", f"raise the contrast between {who} and the background")
     elif m.contrast > 0.28:
         note("harsh", "soften the global contrast to keep detail in both shadows and lights")
     if m.sharpness < 0.03:
-        note("soft", "sharpen edges and textures so that the outlines of pedestrians are clear")
+        note("soft", "sharpen edges and textures", " so that the outlines of pedestrians are clear")
     if m.noise > 0.015:
-        note("noisy", "reduce the noise without blurring small, distant people")
+        note("noisy", f"reduce the noise without blurring small {who}", " far away")
     if m.bright_clipping > 0.01:
-        note("overexposed in places", "suppress the glare of lamps and headlights")
+        note("overexposed in places", "suppress the glare", " of lamps and headlights")
     if m.dark_clipping > 0.05:
         note("black in places", "recover the texture in black regions")
     if m.warm_regions == 0:
-        note("without distinct warm regions", "emphasise the thermal radiation of people")
+        note(f"without distinct {targets} regions", f"emphasise {'the thermal radiation of ' * people}{who}")
     elif m.warm_contrast < 0.25:
-        note(f"weak in its warm regions {m.where}", "make warm targets brighter against their surroundings")
+        note(f"weak in its {targets} regions {m.where}", f"make {targets} targets brighter against their surroundings")
     if not advice:
-        return "The image is clear and well exposed: keep the thermal targets bright and preserve the fine textures."
+        kept = "thermal targets" if people else "bright structures"
+        return f"The image is clear and well exposed: keep the {kept} bright and preserve the fine textures."
     listed = found[0] if len(found) == 1 else ", ".join(found[:-1]) + " and " + found[-1]
-    return f"The image is {listed}. To detect pedestrians more accurately, {'; '.join(advice)}."
+    aim = "detect pedestrians more accurately" if people else "make it easier to read"
+    return f"The image is {listed}. To {aim}, {'; '.join(advice)}."
 
 
 class Rules:
@@ -135,5 +141,6 @@ class Rules:
         self.encoder = encoder_name()
 
     def reply(self, images: Sequence[Tensor], question: str) -> list[Reply]:
-        """Advice for each image [1|3,H,W]; the rules answer the paper's question, whatever is asked."""
-        return [Reply(advise(measure(image))) for image in images]
+        """Advice for each image [1|3,H,W]; of the question it only matters whether it is about people."""
+        people = any(word in question.lower() for word in ("pedestrian", "people", "person"))
+        return [Reply(advise(measure(image), people)) for image in images]

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from fusionlib.feedback.rules import advise, measure
+from fusionlib.feedback import QUESTION
+from fusionlib.feedback.rules import Rules, advise, measure
+from fusionlib.medical import QUESTION as MEDICAL_QUESTION
 
 
 def scene(level=0.4, warm=0.9, noise=0.0, size=(240, 320)):
@@ -51,6 +53,15 @@ def test_advice_follows_the_measures(image, advice):
 
 def test_advice_is_absent_where_its_cause_is():
     assert "noise" not in advise(measure(scene())) and "brightness" not in advise(measure(scene()))
+
+
+def test_a_question_about_something_else_gets_advice_without_people():
+    dark = scene(level=0.1, warm=0.3, noise=0.05)
+    for question, about_people in ((QUESTION, True), (MEDICAL_QUESTION, False)):
+        (answer,) = Rules().reply([dark], question)
+        assert "overall brightness strongly" in answer.text and "reduce the noise" in answer.text
+        words = ("pedestrian", "people", "warm", "lamps")
+        assert any(word in answer.text for word in words) == about_people, answer.text
 
 
 def test_large_images_are_measured_at_640_pixels():
