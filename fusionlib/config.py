@@ -43,7 +43,9 @@ class Profile:
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
     steer: float = 0.0  # share of samples with an instruction instead of an answer (ours, see `models.steering`)
     steer_weight: float = 4.0  # of their loss beside the detector's (ours)
-    dfh_crop: tuple[int, ...] = ()  # height, width of random crops that it learns from; empty: whole images
+    steer_steps: int = 0  # on crops with instructions alone, before the training with the detector (ours)
+    steer_crop: int = 96  # of these steps (ours)
+    steer_batch: int = 6  # of these steps (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3

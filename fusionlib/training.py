@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from fusionlib import devices, models
 from fusionlib.config import Profile
 from fusionlib.data.pairs import Pair
-from fusionlib.data.samples import DetectionSamples, FusionSamples, Samples, collate
+from fusionlib.data.samples import DetectionSamples, FusionSamples, Samples, SteeringSamples
 from fusionlib.detection import YOLOv5
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
@@ -80,11 +80,13 @@ def train_text_dfh(
     validation: tuple[Sequence[Pair], Sequence[Tensor]],
     folder: Path,
     settings: Profile,
+    scenes: Sequence[Pair] = (),
 ) -> TextGuidedFusion:
     """Stage 2: train Text-DFH in front of a frozen decoder and a frozen detector.
 
     The loss is that of YOLOv5 on the refined image in colour, plus fidelity * L_f of its luma; both are summed over
-    the batch, so that their balance does not depend on the batch size.
+    the batch, so that their balance does not depend on the batch size. Where the profile has `steer_steps`, Text-DFH
+    first learns to follow instructions, on crops and without the detector, in the folder's "steering".
 
     Args:
         network: the fusion network of stage 1; it is frozen.
@@ -93,6 +95,7 @@ def train_text_dfh(
         validation: the same, to choose the best epoch.
         folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
         settings: the profile.
+        scenes: pairs of any kind, with labels or without, that instructions are learned on.
 
     Returns:
         The network with Text-DFH after the last epoch, in evaluation mode.
@@ -104,14 +107,25 @@ def train_text_dfh(
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
     losses = DetectionLosses(detector, settings.fidelity)
     instructions = {}
-    if settings.steer:
+    if settings.steer or settings.steer_steps:
         losses = SteeredLosses(losses, network, settings.steer_weight)
         instructions = encoded_instructions(train[1][0].shape[1])
-    learn = {"crop": settings.dfh_crop or None, "steer": settings.steer, "instructions": instructions}
+    if settings.steer_steps:
+        if not scenes:
+            raise FusionError("steer_steps asks for steps on scenes with instructions, but no scenes were given: give "
+                              "pairs, with labels or without, or set steer_steps to 0")
+        crops = {"resize": max(settings.detect_size), "crop": settings.steer_crop, "seed": settings.seed}
+        fit(
+            model, losses,
+            SteeringSamples(scenes, instructions=instructions, **crops, crops=12, relight=settings.fusion_relight),
+            SteeringSamples(validation[0], instructions=instructions, **crops, crops=4, train=False),
+            folder / "steering", settings, optimizer=adam(model, settings.dfh_lr), epochs=0,
+            steps=settings.steer_steps, batch=settings.steer_batch, settle=settings.settle,
+        )  # fmt: skip
     seed = {"size": settings.detect_size, "seed": settings.seed}
     fit(
         model, losses,
-        DetectionSamples(train[0], text=train[1], **learn, **seed),
+        DetectionSamples(train[0], text=train[1], steer=settings.steer, instructions=instructions, **seed),
         DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
         settle=settings.settle,
@@ -167,8 +181,7 @@ def fit(
         settings.amp, log_with="tensorboard", project_dir=folder,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
     )  # fmt: skip
-    options = {"batch_size": batch, "num_workers": settings.workers,
-               "collate_fn": collate if isinstance(train, DetectionSamples) else None}  # fmt: skip
+    options = {"batch_size": batch, "num_workers": settings.workers, "collate_fn": train.collate}
     loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
     planned = steps * accelerator.num_processes if steps else epochs * len(loader)  # as the scheduler counts them
     factor = schedule or SCHEDULES.get(settings.schedule)

@@ -117,6 +117,26 @@ def test_stage_2_can_be_steered(pairs, parts, tmp_path):
         stage_2(pairs, parts, tmp_path / "other", settings)
 
 
+def test_instructions_can_be_learned_on_crops_first(pairs, parts, tmp_path):
+    """On pairs without labels, too; and what was learned is where the training with the detector begins."""
+    network, detector, _ = parts
+    texts = [torch.randn(3, 384) for _ in range(6)]
+    settings = replace(SETTINGS, steer=0.5, steer_steps=7, steer_crop=32, steer_batch=4, dfh_epochs=1)
+    train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
+    training.train_text_dfh(network, detector, train, validation, tmp_path, settings, pairs[4:])
+    first = pd.read_csv(tmp_path / "steering" / "curves.csv")
+    assert len(first) == 2 and (first["steering"] > 0).all() and (first["detection"] == 0).all()  # 6 steps an epoch
+    learned = models.load(tmp_path / "steering" / "last.safetensors", network).harmonise.state_dict()
+    assert any(value.abs().sum() > 0 for name, value in learned.items() if "layers.2.weight" in name)
+    still = replace(settings, dfh_lr=0.0)
+    model = training.train_text_dfh(network, detector, train, validation, tmp_path / "still", still, pairs[4:])
+    weights = [name for name, _ in model.harmonise.named_parameters()]
+    first = models.load(tmp_path / "still" / "steering" / "last.safetensors", network).harmonise.state_dict()
+    assert all(torch.equal(first[name], model.harmonise.state_dict()[name]) for name in weights)
+    with pytest.raises(FusionError, match="scenes"):
+        training.train_text_dfh(network, detector, train, validation, tmp_path / "none", settings)
+
+
 def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):
     network, detector, _ = parts
     frozen = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
@@ -184,22 +204,6 @@ def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):
     assert torch.equal(sample["ir"][..., 192:], sample["ir"][..., 191:192].expand(-1, -1, 32))
     _, _, scale = fit_into(torch.rand(1, 100, 50), torch.rand(3, 100, 50), (64, 96))
     assert scale == 0.64
-
-
-def test_crops_of_whole_images_take_their_boxes_along(pairs, parts):
-    size, boxes = (128, 192), 0
-    samples = DetectionSamples(pairs[:1], size, parts[2], crop=(64, 96))
-    for epoch in range(20):
-        samples.epoch = epoch
-        sample = samples[0]
-        assert sample["ir"].shape == (1, 64, 96) and sample["visible"].shape == (3, 64, 96)
-        for x0, y0, x1, y1 in sample["boxes"].round().int().tolist():  # people are bright in infrared, streets dark
-            assert 0 <= x0 < x1 <= 96 and 0 <= y0 < y1 <= 64
-            boxes += 1
-            assert sample["ir"][0, y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.5
-    assert 4 < boxes < 20
-    whole = DetectionSamples(pairs[:1], size, parts[2], train=False, crop=(64, 96))
-    assert whole[0]["ir"].shape == (1, *size)  # validation sees all of it
 
 
 def test_texts_of_different_length_share_a_batch(pairs, parts):

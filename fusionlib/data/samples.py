@@ -87,6 +87,8 @@ class Samples(Dataset):
     `epoch` is set by the training loop, so that a resumed run sees the images that an uninterrupted one sees.
     """
 
+    collate: Callable[[list[dict]], dict] | None = None  # None: torch's own way to make a batch of samples
+
     def __init__(self, pairs: Sequence[Pair], seed: int, train: bool, memory: int = 4 << 30):
         self.pairs, self.seed, self.train, self.epoch = list(pairs), seed, train, 0
         self.memory, self.cache = memory, {}
@@ -144,6 +146,45 @@ class FusionSamples(Samples):
         return {"ir": ir, "y": split_luma(visible)[0], "visible": visible}
 
 
+def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
+    """A batch of samples with text: images stacked, text padded to [B,L,D] with mask [B,L], others as lists."""
+    text = [s["text"].float() for s in samples]
+    lengths = torch.tensor([len(t) for t in text])
+    return {
+        "ir": torch.stack([s["ir"] for s in samples]),
+        "visible": torch.stack([s["visible"] for s in samples]),
+        "text": pad_sequence(text, batch_first=True),
+        "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
+        "boxes": [s["boxes"] for s in samples],
+        "instruction": [s["instruction"] for s in samples],
+    }
+
+
+class SteeringSamples(FusionSamples):
+    """Crops that each carry an instruction in one of its wordings, in the form of DetectionSamples without boxes.
+
+    Args:
+        pairs, and options of FusionSamples.
+        instructions: {name: features [L,D] of ways to say it}.
+    """
+
+    collate = staticmethod(collate)
+
+    def __init__(self, pairs: Sequence[Pair], *, instructions: Mapping[str, Sequence[Tensor]], **options):
+        super().__init__(pairs, **options)
+        self.instructions = instructions
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        name, text = draw_instruction(self.instructions, np.random.default_rng([self.seed, self.epoch, index]))
+        return super().__getitem__(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
+
+
+def draw_instruction(instructions: Mapping[str, Sequence[Tensor]], draw: np.random.Generator) -> tuple[str, Tensor]:
+    """The name of an instruction and its features in one of its wordings."""
+    name = list(instructions)[draw.integers(len(instructions))]
+    return name, instructions[name][draw.integers(len(instructions[name]))]
+
+
 class DetectionSamples(Samples):
     """Whole images with the boxes of people and the text's features, for stage 2.
 
@@ -153,25 +194,24 @@ class DetectionSamples(Samples):
         text: features [L,D] of each pair's answer, in the order of pairs.
         seed: of the augmentation (flip) and of the choice of instructions.
         train: augment.
-        crop: (h, w) of random crops of what `size` gives, for training; None takes the whole.
         steer: share of samples that carry an instruction in place of the answer.
         instructions: {name: features [L,D] of ways to say it}.
     """
 
+    collate = staticmethod(collate)
+
     def __init__(
         self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True,
-        crop: tuple[int, int] | None = None, steer: float = 0.0,
-        instructions: Mapping[str, Sequence[Tensor]] | None = None,
+        steer: float = 0.0, instructions: Mapping[str, Sequence[Tensor]] | None = None,
     ):  # fmt: skip
         super().__init__(pairs, seed, train)
-        self.size, self.text, self.crop, self.steer, self.instructions = size, text, crop, steer, instructions or {}
+        self.size, self.text, self.steer, self.instructions = size, text, steer, instructions or {}
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
         boxes = people(self.pairs[index], self.size)
         if self.train:
-            seed = self.seed_of(index)
-            ir, visible, boxes = augment(ir, visible, boxes, seed=seed, crop=self.crop, flip=True, rotate=0)
+            ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
         name, text = self._told(index)
         return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name}
 
@@ -180,8 +220,7 @@ class DetectionSamples(Samples):
         draw = np.random.default_rng([self.seed, self.epoch, index])
         if draw.random() >= self.steer:
             return "", self.text[index]
-        name = list(self.instructions)[draw.integers(len(self.instructions))]
-        return name, self.instructions[name][draw.integers(len(self.instructions[name]))]
+        return draw_instruction(self.instructions, draw)
 
 
 def people(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:
@@ -229,17 +268,3 @@ def resize(image: Tensor, scale: float) -> Tensor:
         return image
     size = [max(1, round(n * scale)) for n in image.shape[1:]]
     return interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
-
-
-def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
-    """A batch of DetectionSamples: images stacked, text padded to [B,L,D] with mask [B,L], others as lists."""
-    text = [s["text"].float() for s in samples]
-    lengths = torch.tensor([len(t) for t in text])
-    return {
-        "ir": torch.stack([s["ir"] for s in samples]),
-        "visible": torch.stack([s["visible"] for s in samples]),
-        "text": pad_sequence(text, batch_first=True),
-        "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
-        "boxes": [s["boxes"] for s in samples],
-        "instruction": [s["instruction"] for s in samples],
-    }

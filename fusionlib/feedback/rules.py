@@ -25,15 +25,17 @@ class Measures:
     """What the analyst measures in the luma of an image in 0..1.
 
     brightness: mean. contrast: standard deviation. sharpness: mean absolute Laplacian. noise: standard deviation
-    after Immerkaer (1996). bright_clipping, dark_clipping: share of pixels at 1 and at 0. warm_contrast: how far
-    the brightest compact regions, in a fused image the warm ones, stand out from their surroundings; nan without any.
-    warm_regions: how many there are. where: the third of the picture that most of them are in.
+    after Immerkaer (1996). highlights: the level that the brightest hundredth of the pixels reaches. bright_clipping,
+    dark_clipping: share of pixels at 1 and at 0. warm_contrast: how far the brightest compact regions, in a fused image
+    the warm ones, stand out from their surroundings; nan without any. warm_regions: how many there are. where: the
+    third of the picture that most of them are in.
     """
 
     brightness: float
     contrast: float
     sharpness: float
     noise: float
+    highlights: float
     bright_clipping: float
     dark_clipping: float
     warm_contrast: float
@@ -54,6 +56,7 @@ def measure(image: Tensor) -> Measures:
         contrast=float(luma.std()),
         sharpness=float(np.abs(cv2.Laplacian(luma, cv2.CV_32F)).mean()),
         noise=immerkaer(luma),
+        highlights=float(np.quantile(luma, 0.99)),
         bright_clipping=float((luma >= 254 / 255).mean()),
         dark_clipping=float((luma <= 1 / 255).mean()),
         warm_contrast=contrast,

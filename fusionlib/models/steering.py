@@ -46,38 +46,54 @@ def _contrast(luma: Tensor, factor: float) -> Tensor:
 INSTRUCTIONS = {
     "brighter": Instruction(
         ("Make the image brighter.", "Increase the overall brightness.", "Brighter brightness.", "Lighten the picture.",
-         "It is too dark; raise the exposure.", "Brighten the scene."),
+         "It is too dark; raise the exposure.", "Make it lighter.", "More light, please.", "Turn up the brightness.",
+         "The scene is dark: increase the overall brightness strongly.", "A brighter image would help.",
+         "Light up the shadows.", "Brighten the scene."),
         lambda luma, ir: luma.clamp_min(1e-3) ** 0.7, "brightness", 1),
     "darker": Instruction(
         ("Make the image darker.", "Reduce the overall brightness.", "Lower brightness.", "Darken the picture.",
-         "It is too bright; lower the exposure.", "Dim the scene."),
+         "It is too bright; lower the exposure.", "Make it dimmer.", "Less light, please.", "Turn down the brightness.",
+         "The scene is very bright: reduce the overall brightness.", "A dim image would help.",
+         "Dim the lights in the picture.", "Dim the scene."),
         lambda luma, ir: luma.clamp_min(1e-3) ** 1.4, "brightness", -1),
     "more contrast": Instruction(
         ("Increase the contrast.", "Raise the contrast between people and the background.", "Higher contrast.",
-         "Make the contrast stronger.", "The image is flat; give it more contrast.", "Boost the contrast."),
+         "Make the contrast stronger.", "The image is flat; give it more contrast.", "More contrast, please.",
+         "Turn up the contrast.", "A stronger contrast would help.", "Widen the range between dark and bright.",
+         "It looks dull and flat: add contrast.", "Boost the contrast."),
         lambda luma, ir: _contrast(luma, 1.4), "contrast", 1),
     "less contrast": Instruction(
         ("Reduce the contrast.", "Soften the global contrast to keep detail in both shadows and lights.",
          "Lower contrast.", "Make the contrast weaker.", "The image is harsh; give it less contrast.",
+         "Less contrast, please.", "Turn down the contrast.", "A weaker contrast would help.",
+         "Narrow the range between dark and bright.", "It looks hard and harsh: take away contrast.",
          "Tone the contrast down."),
         lambda luma, ir: _contrast(luma, 0.65), "contrast", -1),
     "sharper": Instruction(
         ("Make the image sharper.", "Sharpen edges and textures.", "Clearer texture details.",
-         "Bring out fine details and outlines.", "The image is soft; sharpen it.", "Crisper edges, please."),
+         "Bring out fine details and outlines.", "The image is soft; sharpen it.", "More sharpness, please.",
+         "Sharpen edges and textures so that the outlines of pedestrians are clear.", "Make the edges crisp.",
+         "A sharper image would help.", "It looks blurred: make the details clear.", "Crisper edges, please."),
         lambda luma, ir: luma + 1.0 * (luma - _blurred(luma, 1.5)), "sharpness", 1),
     "smoother": Instruction(
         ("Make the image smoother.", "Reduce the noise.", "Less noise and grain.", "Blur the fine texture a little.",
-         "The image is noisy; denoise it.", "Soften the grain."),
+         "The image is noisy; denoise it.", "Reduce the noise without blurring small people far away.",
+         "Remove the grain.", "A smoother image would help.", "It looks grainy: smooth it.", "Clean up the noise.",
+         "Soften the grain."),
         lambda luma, ir: _blurred(luma, 1.2), "sharpness", -1),
     "warmer targets": Instruction(
         ("Make people stand out.", "Make warm targets brighter against their surroundings.",
          "Emphasise the thermal radiation of people.", "Highlight the pedestrians.",
-         "The people are hard to see; make them brighter.", "Let the hot objects glow more."),
+         "The people are hard to see; make them brighter.", "Show the pedestrians more clearly.",
+         "Make the warm regions glow.", "Bring out the thermal targets.", "Brighter people would help.",
+         "Hot objects should be brighter.", "Let the hot objects glow more."),
         lambda luma, ir: luma + 0.6 * (ir - ir.mean() - ir.std()).clamp_min(0) * (1 - luma), "warm_contrast", 1),
     "less glare": Instruction(
         ("Reduce the glare.", "Suppress the glare of lamps and headlights.", "Less overexposure.",
-         "Tone down the bright lights.", "The lights are blinding; dim them.", "Tame the highlights."),
-        lambda luma, ir: luma - 0.6 * (luma - 0.6).clamp_min(0), "bright_clipping", -1),
+         "Tone down the bright lights.", "The lights are blinding; dim them.", "Less glare, please.",
+         "Take back the overexposed lamps.", "The headlights are too strong: weaken them.",
+         "Recover detail in the overexposed lights.", "Lower the highlights.", "Tame the highlights."),
+        lambda luma, ir: luma - 0.6 * (luma - 0.6).clamp_min(0), "highlights", -1),
 }  # fmt: skip
 
 
