@@ -11,7 +11,7 @@ import torch
 from fusionlib import ablation, detection, feedback, inference, models, runs, training
 from fusionlib.ablation import CONTROLS, FULL, PAPER, STAGE_1, Bench, Experiment
 from fusionlib.data import Pair, write_image
-from fusionlib.data.samples import Parts, spread
+from fusionlib.data.splits import Parts, spread
 from fusionlib.errors import FusionError
 from fusionlib.feedback.replies import Reply
 from fusionlib.models import FusionNetwork

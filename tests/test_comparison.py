@@ -13,7 +13,7 @@ from fusionlib import comparison, evaluation, feedback, inference, models, peers
 from fusionlib.comparison import OURS, STAGE_1, find_methods, fuse_method, measure_method, reading
 from fusionlib.comparison import results as kept
 from fusionlib.data.pairs import Pair, load, read_image
-from fusionlib.data.samples import Parts
+from fusionlib.data.splits import Parts
 from fusionlib.errors import FusionError
 from fusionlib.peers import train
 from fusionlib.peers.sources import SOURCES

@@ -16,7 +16,8 @@ from fusionlib.config import Profile
 from fusionlib.data import augment, samples
 from fusionlib.data import pairs as pictures
 from fusionlib.data.pairs import Pair, load, write_atomically
-from fusionlib.data.samples import Parts, people, spread
+from fusionlib.data.samples import people
+from fusionlib.data.splits import Parts, spread
 from fusionlib.detection import boxes as suppression
 from fusionlib.detection import evaluate, load_yolov5, loss, yolov5
 from fusionlib.errors import FusionError

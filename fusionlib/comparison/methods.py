@@ -11,7 +11,7 @@ from torch import Tensor
 from fusionlib import devices, feedback, inference, models, peers, tiles
 from fusionlib.data import pairs as pictures
 from fusionlib.data.pairs import Pair
-from fusionlib.data.samples import Parts
+from fusionlib.data.splits import Parts
 from fusionlib.errors import FusionError
 from fusionlib.feedback import Answer
 from fusionlib.peers import checkpoints, train

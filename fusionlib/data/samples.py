@@ -1,7 +1,6 @@
 """Training samples: torch data sets over pairs, for stage 1 (crops) and stage 2 (whole images with boxes and text)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,75 +9,10 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from fusionlib.config import Profile
 from fusionlib.data.augment import augment, relight
 from fusionlib.data.pairs import Pair, image_size, load, split_luma
-from fusionlib.errors import FusionError
 
 PERSON = "person"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which pairs serve what, see `parts`. Detection is trained and tested on labelled pairs of `detect_on` alone."""
-
-    detect_on: str
-    fusion_train: list[Pair]
-    fusion_validation: list[Pair]
-    dfh_train: list[Pair]
-    dfh_validation: list[Pair]
-    test: list[Pair]
-    labelled_test: list[Pair]
-    labelled_sets: list[str]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many pairs serve what."""
-        return {k: len(v) for k, v in vars(self).items() if isinstance(v, list) and k != "labelled_sets"}
-
-    @property
-    def shown(self) -> list[Pair]:
-        """Test pairs worth showing: labelled ones where there are any."""
-        return self.labelled_test or self.test
-
-    def require_labels(self) -> None:
-        """Raise FusionError, saying which data sets have labels, where there is too little to train or test on."""
-        if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
-            raise FusionError(
-                f"detection needs labelled training and test pairs of {self.detect_on}, found "
-                f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or "
-                f"set detect_on to another data set (labels are there for {', '.join(self.labelled_sets) or 'none'})"
-            )
-
-
-def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
-    """Divide the pairs of a split between the stages.
-
-    Stage 1 learns from the training pairs of the data sets `train_on` (all, when it names none), stage 2 from the
-    labelled ones of `detect_on`. Of each, `validation` pairs, a fifth at most, spread over the list, are set aside to
-    choose the best epoch.
-    """
-    train, test = split["train"], split["test"]
-    fusion = [p for p in train if not settings.train_on or p.dataset in settings.train_on]
-    labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detect_on]
-    return Parts(
-        settings.detect_on, *_set_aside(fusion, settings.validation), *_set_aside(labelled, settings.validation), test,
-        [p for p in test if p.boxes is not None and p.dataset == settings.detect_on],
-        sorted({p.dataset for p in train + test if p.boxes is not None}),
-    )  # fmt: skip
-
-
-def _set_aside(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
-    step = len(pairs) // max(1, min(count, len(pairs) // 5)) or 1
-    aside = pairs[step - 1 :: step][: max(1, count)]
-    return [p for p in pairs if not any(p is q for q in aside)], aside
-
-
-def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """So many pairs, evenly over the list, the first and the last among them; all for 0, or where there are no more."""
-    if not count or count >= len(pairs):
-        return list(pairs)
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 class Samples(Dataset):

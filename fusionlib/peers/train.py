@@ -17,7 +17,8 @@ import fusionlib
 from fusionlib import data, peers, runs, training
 from fusionlib.config import Profile
 from fusionlib.data.pairs import Pair, write_atomically
-from fusionlib.data.samples import FusionSamples, Parts, parts
+from fusionlib.data.samples import FusionSamples
+from fusionlib.data.splits import Parts, parts
 from fusionlib.errors import FusionError
 from fusionlib.peers import losses, objectives, recipes
 from fusionlib.peers.peer import Peer

@@ -129,6 +129,29 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
     return figure
 
 
+def steering(table: pd.DataFrame) -> Figure:
+    """What instructions did: the change in the property that each names, a point per image, the median as a bar.
+
+    Args:
+        table: as `fusionlib.steering.responses` makes it.
+    """
+    names = list(dict.fromkeys(table["instruction"]))
+    wordings = list(dict.fromkeys(table["wording"]))
+    figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.42 * len(names)), layout="constrained")
+    plt.close(figure)
+    options = {"x": "change", "y": "instruction", "hue": "wording", "order": names, "hue_order": wordings,
+               "palette": list(COLOURS[: len(wordings)]), "ax": axes}  # fmt: skip
+    sns.stripplot(table, **options, dodge=True, size=3, alpha=0.5, jitter=0.15)
+    sns.pointplot(table, **options, dodge=0.4 if len(wordings) > 1 else False, errorbar=None, estimator="median",
+                  linestyle="none", marker="|", markersize=14, legend=False)
+    properties = table.groupby("instruction")["property"].first()
+    axes.axvline(0, color="#666666", linewidth=0.8)
+    axes.set_yticks(range(len(names)), [f"{name}\n({properties[name].replace('_', ' ')})" for name in names])
+    axes.set(xlabel="change in %, stage 1 = 0", ylabel="", xscale="symlog")
+    axes.legend(title="wording", loc="best")
+    return figure
+
+
 def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
     """How tall people are, in pixels: the share of each data set's people over a logarithmic axis of heights.
 

@@ -7,7 +7,7 @@ import pytest
 
 from fusionlib.config import Profile
 from fusionlib.data import Pair, choose
-from fusionlib.data.samples import parts
+from fusionlib.data.splits import parts
 from fusionlib.errors import FusionError
 
 
