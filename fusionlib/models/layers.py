@@ -1,6 +1,7 @@
-"""The feature layer that encoders, decoder and Text-DFH are stacked from (paper section 3.2)."""
+"""The layers that encoders, decoder and Text-DFH are stacked from (paper section 3.2)."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def convolution(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
@@ -13,3 +14,16 @@ def feature_layer(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         convolution(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels), nn.LeakyReLU(0.2)
     )
+
+
+class Widen(nn.Linear):
+    """A linear layer over many tokens of few channels, to more of them: [...,in] -> [...,out].
+
+    For the gradient of its weight, `nn.Linear` multiplies G^T X, with G the gradient of its result. Where `out` is the
+    larger side, MKL takes ten times as long for that as for X^T G, which autograd takes for a contiguous transpose.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[...,in] -> [...,out]."""
+        out = torch.addmm(self.bias, tokens.flatten(0, -2), self.weight.t().contiguous())
+        return out.unflatten(0, tokens.shape[:-1])

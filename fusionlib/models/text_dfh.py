@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from fusionlib.errors import FusionError
 from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.layers import convolution, feature_layer
+from fusionlib.models.layers import Widen, convolution, feature_layer
 
 VARIANTS = ("full", "no_dfh", "ca1", "ca2")
 
@@ -20,7 +20,7 @@ class Output(nn.Module):
         super().__init__()
         self.project = nn.Linear(inner, channels)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+            nn.LayerNorm(channels), Widen(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
 
     def forward(self, attended: Tensor, residual: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ class CrossAttention(nn.Module):
         self.heads = max(1, channels // head_dim)
         self.inner = self.heads * head_dim
         self.norm_tokens, self.norm_context = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.to_query = nn.Linear(channels, self.inner)
-        self.to_key = nn.Linear(channels, self.inner)
-        self.to_value = nn.Linear(channels, self.inner)
+        self.to_query = Widen(channels, self.inner)
+        self.to_key = Widen(channels, self.inner)
+        self.to_value = Widen(channels, self.inner)
         self.output = Output(channels, self.inner)
 
     def split(self, tokens: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class BackToGrid(nn.Module):
 
     def __init__(self, branch: CrossAttention, channels: int):
         super().__init__()
-        self.to_value = nn.Linear(channels, branch.inner)
+        self.to_value = Widen(channels, branch.inner)
         self.output = Output(channels, branch.inner)
 
     def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, seen: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from fusionlib import models
 from fusionlib.errors import FusionError
 from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion
+from fusionlib.models.layers import Widen
 
 TEXT = 24
 
@@ -152,3 +153,16 @@ def test_memory_grows_linearly_with_pixels():
     # attention between all pixels, HW x HW, would take sixteen times as much for four times the pixels
     assert used[512] / used[256] == pytest.approx(4, rel=0.02)
     assert used[1024] / used[512] == pytest.approx(4, rel=0.02)
+
+
+def test_widening_is_a_linear_layer():
+    torch.manual_seed(0)
+    widen, plain = Widen(8, 32), torch.nn.Linear(8, 32)
+    plain.load_state_dict(widen.state_dict())
+    tokens = [torch.randn(2, 50, 8).requires_grad_()]
+    tokens.append(tokens[0].detach().clone().requires_grad_())
+    for layer, given in zip((widen, plain), tokens):
+        layer(given).square().sum().backward()
+    assert torch.allclose(widen(tokens[0]), plain(tokens[0]), atol=1e-6)
+    for ours, theirs in zip((tokens[0], *widen.parameters()), (tokens[1], *plain.parameters())):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
