@@ -4,9 +4,10 @@ Coordinates of VOC files are taken as written. What cannot be used is reported a
 """
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
+from defusedxml import DTDForbidden, ElementTree
 
 from fusionlib.data.pairs import Problem
 
@@ -23,6 +24,7 @@ KNOWN = ", ".join(sorted(set(CLASSES.values())))
 # seen on people and 2 on cars; other numbers are not known to us and so reported.
 YOLO_NAMES = {"MSRS": {0: "person", 2: "car"}}
 YOLO_DEFAULT = {0: "person"}
+LARGEST = 1e6  # no fraction of a picture and no class is so large, and nan is not smaller
 
 
 def read_labels(path: Path, size: tuple[int, int], dataset: str = ""):
@@ -41,7 +43,7 @@ def read_labels(path: Path, size: tuple[int, int], dataset: str = ""):
     path = Path(path)
     try:
         rows, problems = (_voc_rows if path.suffix.lower() == ".xml" else _yolo_rows)(path, size, dataset)
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, ParseError, ValueError) as error:
         message = f"cannot be used, so its pair counts as unlabelled: {error}; mend or replace it"
         return None, None, [Problem(path, "label", message)]
     if problems and not rows:  # nothing but damage: not the same as a picture without people
@@ -75,10 +77,10 @@ def _misfit(where, name, box, size):
 
 
 def _voc_rows(path, size, dataset):
-    data = path.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise ValueError("it declares a document type or entities, which labels have no use for")
-    root = ElementTree.fromstring(data)
+    try:
+        root = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+    except DTDForbidden:
+        raise ValueError("it declares a document type or entities, which labels have no use for") from None
     if root.tag != "annotation":
         raise ValueError(f"expected VOC's <annotation>, found <{root.tag}>")
     written = [int(float(root.findtext(f"size/{side}", "0"))) for side in ("height", "width")]
@@ -103,16 +105,16 @@ def _yolo_rows(path, size, dataset):
     listed = path.with_name("classes.txt")
     names = YOLO_NAMES.get(dataset, YOLO_DEFAULT)
     if listed.is_file():
-        names = dict(enumerate(line.strip() for line in listed.read_text("utf-8").splitlines()))
+        names = dict(enumerate(line.strip() for line in listed.read_text("utf-8-sig").splitlines()))
     scale = np.array([size[1], size[0]] * 2)
     rows, problems = [], []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
         if not line.strip():
             continue
         where = f"line {number}"
         try:
             index, cx, cy, w, h = (float(value) for value in line.split())
-            if not np.isfinite([index, cx, cy, w, h]).all():
+            if not all(abs(value) < LARGEST for value in (index, cx, cy, w, h)):
                 raise ValueError
         except ValueError:
             message = f"{where} is left out: expected five numbers 'class cx cy w h', found {line.strip()[:60]!r}"

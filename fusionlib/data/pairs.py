@@ -59,19 +59,33 @@ class Problem:
 
 
 def read_bytes(path) -> bytes:
-    """The content of a file; raises FusionError where it is missing, empty or must not be read."""
+    """The content of a file; raises FusionError where it is missing, empty, no file or must not be read."""
+    _refuse_what_is_no_file(path)
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise FusionError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise FusionError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None
     if not data:
         raise FusionError(f"{path}: expected a picture, found an empty file; copy it again")
     return data
 
 
+def _refuse_what_is_no_file(path):
+    """A pipe would be waited for, and a device may have no end."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        found = "a folder" if path.is_dir() else "a device, pipe or socket"
+        raise FusionError(f"{path}: expected a picture, found {found}; give the path of a file")
+
+
 def decode_image(data: bytes, path) -> np.ndarray:
     """Decode the bytes of a picture as `read_image` does; `path` serves the messages only."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # more pixels than OpenCV takes, whether they are there or not
+        raise FusionError(f"{path}: expected a picture of at most 2^30 pixels, found one that OpenCV refuses "
+                          f"({error.err}); copy it again, or cut it into parts") from None
     if image is None:
         raise FusionError(f"{path}: expected a whole png, jpg, bmp or tiff picture, found {len(data)} bytes that are "
                           "truncated, damaged or something else; copy it again")
@@ -95,10 +109,11 @@ def read_image(path) -> np.ndarray:
 
 def image_size(path) -> tuple[int, int]:
     """(H, W) from the header alone, without decoding; raises FusionError where there is no readable header."""
+    _refuse_what_is_no_file(path)
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return read_image(path).shape[:2]  # a rare format after all, or an error that says what is wrong
 
 
