@@ -1,0 +1,114 @@
+"""kill -9 at random moments of each training: what comes out is bit for bit what an undisturbed one gives."""
+
+import multiprocessing
+import os
+import random
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionlib import training
+from fusionlib.config import PROFILES
+from fusionlib.data import Pair, write_image
+from fusionlib.detection import YOLOv5, train_detector
+from fusionlib.models import FusionNetwork
+
+SETTINGS = replace(
+    PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10, settle=0.5,
+    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, steer=0.5, steer_steps=6, steer_crop=32, steer_batch=4,
+)  # fmt: skip
+KILLS = 5  # of each training, then it is left alone
+FORKS = multiprocessing.get_context("forkserver")  # from a process that has imported everything, and has no threads
+
+
+def pairs_in(folder):
+    pairs = []
+    for i in range(5):
+        random_bytes = np.random.default_rng(i)
+        ir, visible = (random_bytes.integers(0, 120, shape, dtype=np.uint8) for shape in ((64, 96), (64, 96, 3)))
+        x = 10 + 12 * i
+        ir[20:50, x : x + 12] += 130
+        files = folder / f"{i}.png", folder / f"v{i}.png"
+        if not files[1].is_file():
+            write_image(files[0], ir)
+            write_image(files[1], visible)
+        pairs.append(Pair("Toy", "train", str(i), *files, np.float32([[x, 20, x + 12, 50]]), ("person",)))
+    return pairs
+
+
+def stage_1(data, folder):
+    pairs = pairs_in(data)
+    training.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS)
+
+
+def stage_2(data, folder):
+    """With steps on instructions first, so that a kill may come in either."""
+    pairs = pairs_in(data)
+    torch.manual_seed(3)
+    texts = [torch.randn(3 + i, 384) for i in range(5)]
+    detector = YOLOv5(1, depth=0.33, width=0.125, names=["person"])
+    network = FusionNetwork(SETTINGS.channels).eval()
+    training.train_text_dfh(network, detector, (pairs[:3], texts[:3]), (pairs[3:], texts[3:]), folder, SETTINGS, pairs)
+
+
+def detector(data, folder):
+    pairs = [(torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(i)), torch.tensor([[20.0, 10, 40, 50]]))
+             for i in range(12)]  # fmt: skip
+    torch.manual_seed(1)
+    network = YOLOv5(1, width=0.125, names=["person"])
+    train_detector(network, pairs, folder, validation=pairs[:4], epochs=8, batch_size=4, progress=False)
+
+
+def progress(folder):
+    """Epochs that are done, of all trainings in a folder."""
+    return sum(file.read_text().count("\n") - 1 for file in folder.rglob("curves.csv"))
+
+
+def run(train, data, folder):
+    torch.set_num_threads(1)
+    train(data, folder)
+
+
+@pytest.mark.parametrize("train", [stage_1, stage_2, detector])
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+def test_killed_again_and_again_the_weights_are_those_of_an_undisturbed_training(train, tmp_path):
+    FORKS.set_forkserver_preload(["fusionlib.training", "fusionlib.detection.train", "tensorboard.summary"])
+    pairs_in(tmp_path)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir(), cut.mkdir()
+
+    def start(folder):
+        process = FORKS.Process(target=run, args=(train, tmp_path, folder))
+        process.start()
+        return process
+
+    undisturbed = start(whole)
+    undisturbed.join()
+    assert undisturbed.exitcode == 0
+    draw, killed = random.Random(4), []
+    while len(killed) < KILLS:
+        before, process = progress(cut), start(cut)
+        while process.is_alive() and progress(cut) == before:
+            time.sleep(0.005)
+        process.join(draw.uniform(0, 0.3))  # at any moment of what follows, a checkpoint among them
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            break  # it was done before we came
+        process.kill()
+        process.join()
+        killed.append(progress(cut))
+    last = start(cut)
+    last.join()
+    assert last.exitcode == 0 and len(killed) >= 2
+    for file in ("last.safetensors", "best.safetensors"):
+        ours, theirs = load_file(cut / file), load_file(whole / file)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    curves = [pd.read_csv(folder / "curves.csv").drop(columns="seconds", errors="ignore") for folder in (cut, whole)]
+    pd.testing.assert_frame_equal(*curves)
+    print(f"{train.__name__}: killed after epochs {killed} of {progress(whole)}")
