@@ -10,6 +10,11 @@ class FusionError(ValueError):
     """Bad input, told in one sentence: the file, what was expected, what was found and how to mend it."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def print_problems(kind: str, sentences: Sequence[str]) -> None:
     """Print problems of one kind to stderr, the first 20 of them; nothing where there is none."""
     if sentences:

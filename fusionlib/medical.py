@@ -21,9 +21,9 @@ from fusionlib.data.augment import augment
 from fusionlib.data.pairs import Pair, image_size, load, split_luma
 from fusionlib.data.samples import DetectionSamples
 from fusionlib.errors import FusionError
+from fusionlib.loop import adam, fit
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
 from fusionlib.plots import region_of
-from fusionlib.training import adam, fit
 
 #: What is asked about medical images; the paper's question is about pedestrians, and it names no other.
 QUESTION = "To make lesions and tissue easier to tell apart, how can the quality of this image be enhanced?"
@@ -71,14 +71,15 @@ def train_text_dfh(
 class Slices(DetectionSamples):
     """Whole images with the features of the answer and no boxes; smaller ones than `size` get a black margin."""
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """A whole slice."""
         ir, visible = self.images(index, load)
         if self.train:
             ir, visible, _ = augment(ir, visible, None, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
         margin = (0, self.size[1] - ir.shape[2], 0, self.size[0] - ir.shape[1])
         ir, visible = pad(ir, margin), pad(visible, margin)
         return {"ir": ir, "visible": visible, "boxes": torch.zeros(0, 4), "text": self.text[index],
-                "instruction": ""}  # fmt: skip
+                "instruction": "", "name": self.pairs[index].label}  # fmt: skip
 
 
 def example(pairs: Sequence[Pair]) -> Pair:

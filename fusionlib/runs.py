@@ -13,11 +13,13 @@ import inspect
 import json
 import os
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from filelock import FileLock, Timeout
 
 import fusionlib
 from fusionlib.config import PROFILES, Profile, profile
@@ -194,6 +196,22 @@ def source_fingerprint(*modules: ModuleType) -> str:
         path = Path(inspect.getfile(module))
         files |= set(path.parent.rglob("*.py")) if path.name == "__init__.py" else {path}
     return fingerprint([[p.name, file_fingerprint(p)] for p in sorted(files)])
+
+
+@contextmanager
+def alone(folder: Path):
+    """Nobody else works in this folder meanwhile; when a process dies, the system gives its lock back.
+
+    Raises:
+        FusionError: another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise FusionError(f"{folder}: another process works in this folder: wait for it, or choose another folder, "
+                          "which is --out of a run") from None
 
 
 def write_json(path: Path, value) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 import fusionlib
 from fusionlib.config import PROFILES
 from fusionlib.errors import FusionError
-from fusionlib.runs import write_json
+from fusionlib.runs import alone, write_json
 
 NOTEBOOKS = fusionlib.ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -53,7 +53,7 @@ def run(
         cell that failed. After a failure the notebooks behind it do not run.
 
     Raises:
-        FusionError: unknown profile, notebook or setting.
+        FusionError: unknown profile, notebook or setting, or another run works in the folder.
     """
     if profile not in PROFILES:
         raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
@@ -63,16 +63,16 @@ def run(
     given |= {} if profile == "quick" else {"profile": profile}
     check_settings(given, notebooks)
     folder = run_folder(profile, out)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for notebook in notebooks:
-        if any(r["state"] == "failed" for r in rows):
-            rows.append({"notebook": notebook.stem, "state": "not run", "message": ""})
-            continue
-        print(f"{notebook.stem} ...", flush=True)
-        rows.append(execute(notebook, folder / notebook.name, given, TIME_LIMIT[profile]))
-        print(f"  {rows[-1]['state']} in {rows[-1]['seconds']:.0f} s, {rows[-1]['peak MiB']:.0f} MiB", flush=True)
-        write_json(folder / "summary.json", rows)
+    with alone(folder):
+        for notebook in notebooks:
+            if any(r["state"] == "failed" for r in rows):
+                rows.append({"notebook": notebook.stem, "state": "not run", "message": ""})
+                continue
+            print(f"{notebook.stem} ...", flush=True)
+            rows.append(execute(notebook, folder / notebook.name, given, TIME_LIMIT[profile]))
+            print(f"  {rows[-1]['state']} in {rows[-1]['seconds']:.0f} s, {rows[-1]['peak MiB']:.0f} MiB", flush=True)
+            write_json(folder / "summary.json", rows)
     if not out:
         copy_figures(folder, profile)
     return pd.DataFrame(rows, columns=["notebook", "state", "seconds", "peak MiB", "message"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionlib import comparison, evaluation, feedback, inference, models, peers, runs, tables, training
+from fusionlib import comparison, evaluation, feedback, inference, loop, models, peers, runs, tables
 from fusionlib.comparison import OURS, STAGE_1, find_methods, fuse_method, measure_method, reading
 from fusionlib.comparison import results as kept
 from fusionlib.data.pairs import Pair, load, read_image
@@ -205,7 +205,7 @@ def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, p
     monkeypatch.setattr(comparison.methods, "SHORT", {"batch": 1, "crop": 16})
     (whole,) = find_methods(profiled("whole"), parts, ["DATFuse"])
     assert whole.origin == "trained by the suite, 3 steps of 1 crops on 2 pairs of TNO" and whole.note == whole.origin
-    save, saved = training.checkpoint, []
+    save, saved = loop.checkpoint, []
 
     def killed(*given):
         save(*given)
@@ -214,7 +214,7 @@ def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, p
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "checkpoint", killed)
+        patch.setattr(loop, "checkpoint", killed)
         find_methods(profiled("parts"), parts, ["DATFuse"])
     torch.manual_seed(7)  # what else happened in the process must not matter
     (resumed,) = find_methods(profiled("parts"), parts, ["DATFuse"])

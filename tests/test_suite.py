@@ -13,6 +13,8 @@ from PIL import Image
 import fusionlib
 from fusionlib import suite
 from fusionlib.__main__ import main
+from fusionlib.errors import FusionError
+from fusionlib.runs import alone
 
 COMMITTED = sorted(suite.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
@@ -55,6 +57,13 @@ def test_a_failure_is_told_and_stops_the_rest(notebooks, capsys):
     assert "03_c not run" in " ".join(printed.split())
     failed = nbformat.read(notebooks / "run" / "02_b.ipynb", 4)
     assert any(o.output_type == "error" for c in failed.cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_two_runs_in_one_folder_do_not_get_in_each_others_way(notebooks):
+    folder = suite.run_folder("quick")
+    with alone(folder), pytest.raises(FusionError, match="another process works in this folder"):
+        suite.run("quick")
+    assert not list(folder.glob("*.ipynb"))
 
 
 def test_only_some_notebooks(notebooks):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import models, training
+from fusionlib import loop, models, training
 from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
 from fusionlib.data.samples import DetectionSamples, FusionSamples, collate, fit_into, people
@@ -80,9 +80,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path
         (folder / "checkpoint" / "epoch-0002").mkdir()  # as a kill amid the second checkpoint leaves it
         raise KeyboardInterrupt
 
-    whole, checkpoint = train(tmp_path / "whole"), training.checkpoint
+    whole, checkpoint = train(tmp_path / "whole"), loop.checkpoint
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "checkpoint", kill_after_first)
+        patch.setattr(loop, "checkpoint", kill_after_first)
         train(tmp_path / "parts")
     resumed = train(tmp_path / "parts")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

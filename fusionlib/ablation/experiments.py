@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusionlib import comparison, devices, feedback, inference, models, training
+from fusionlib import comparison, devices, feedback, inference, loop, models, training
 from fusionlib.comparison import Method, protocols
 from fusionlib.config import Profile
 from fusionlib.data import augment, samples
@@ -28,7 +28,7 @@ from fusionlib.runs import Run, file_fingerprint, fingerprint, listing
 #: Where the text comes from: notebook 03, the paper's fixed prompt, zeros, or another image's answer of notebook 03.
 TEXTS = ("own", "fixed", "none", "shuffled")
 STAGE_1 = "stage 1"  # the row that stage 2 starts from
-TRAINING_CODE = (models, training, samples, augment, pictures, loss, yolov5)
+TRAINING_CODE = (models, training, loop, samples, augment, pictures, loss, yolov5)
 LOOKING_CODE = (samples, pictures, evaluate, suppression, yolov5)
 
 

@@ -1,5 +1,6 @@
 """Training samples: torch data sets over pairs, for stage 1 (crops) and stage 2 (whole images with boxes and text)."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from fusionlib.data.augment import augment, relight
 from fusionlib.data.pairs import Pair, image_size, load, split_luma
+from fusionlib.errors import FusionError
 
 PERSON = "person"
 
@@ -29,6 +31,23 @@ class Samples(Dataset):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """A sample; where a picture cannot be read any more, a warning that names it, and the next sample that can.
+
+        Raises:
+            FusionError: none of them can be read.
+        """
+        for other in range(index, index + len(self)):
+            try:
+                return self.sample(other % len(self))
+            except FusionError as error:
+                warnings.warn(f"{error}. Another pair takes its place in this training", stacklevel=2)
+        raise FusionError(f"none of {len(self.pairs)} pairs can be read any more: look whether their folder is there")
+
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """What a training sees of a pair."""
+        raise NotImplementedError
 
     def seed_of(self, index: int) -> int:
         """The seed of this sample's augmentation in this epoch."""
@@ -68,7 +87,8 @@ class FusionSamples(Samples):
     def __len__(self) -> int:
         return len(self.pairs) * self.crops
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """A crop."""
         ir, visible = self.images(index % len(self.pairs), lambda pair: shrink(*load(pair), self.resize))
         seed = self.seed_of(index) if self.train else index
         ir, visible, _ = augment(
@@ -77,7 +97,8 @@ class FusionSamples(Samples):
         draw = np.random.default_rng(seed)
         if self.train and draw.random() < self.relight:
             ir, visible = (relight(image, draw.integers(2**31)) for image in (ir, visible))
-        return {"ir": ir, "y": split_luma(visible)[0], "visible": visible}
+        name = self.pairs[index % len(self.pairs)].label
+        return {"ir": ir, "y": split_luma(visible)[0], "visible": visible, "name": name}
 
 
 def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
@@ -91,6 +112,7 @@ def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
         "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
         "boxes": [s["boxes"] for s in samples],
         "instruction": [s["instruction"] for s in samples],
+        "name": [s["name"] for s in samples],
     }
 
 
@@ -108,9 +130,10 @@ class SteeringSamples(FusionSamples):
         super().__init__(pairs, **options)
         self.instructions = instructions
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """A crop with an instruction."""
         name, text = draw_instruction(self.instructions, np.random.default_rng([self.seed, self.epoch, index]))
-        return super().__getitem__(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
+        return super().sample(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
 
 
 def draw_instruction(instructions: Mapping[str, Sequence[Tensor]], draw: np.random.Generator) -> tuple[str, Tensor]:
@@ -141,13 +164,15 @@ class DetectionSamples(Samples):
         super().__init__(pairs, seed, train)
         self.size, self.text, self.steer, self.instructions = size, text, steer, instructions or {}
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """A whole image."""
         ir, visible = self.images(index, lambda pair: fit_into(*load(pair), self.size)[:2])
         boxes = people(self.pairs[index], self.size)
         if self.train:
             ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
         name, text = self._told(index)
-        return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name}
+        return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name,
+                "name": self.pairs[index].label}  # fmt: skip
 
     def _told(self, index: int) -> tuple[str, Tensor]:
         """The name of an instruction and its features in one of its wordings, or "" and the answer's."""

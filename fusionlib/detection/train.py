@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 import fusionlib
 from fusionlib import devices
-from fusionlib.errors import FusionError
+from fusionlib.errors import FusionError, first_line
 
 from .checkpoints import load_yolov5, save_yolov5
 from .evaluate import detect
@@ -231,7 +231,11 @@ def _write(out, parts, settings, curves):
 
 def _resume(out, parts, settings):
     """Load the state after the last finished epoch; returns its curves."""
-    state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader has no exception of its own for a damaged file
+        raise FusionError(f"{out / 'state.pt'}: expected the state of this training to go on from, found a damaged "
+                          f"file ({first_line(error)}): delete it to begin anew") from error
     changed = [key for key, value in settings.items() if state["settings"].get(key) != value]
     if changed:
         raise FusionError(f"{out}: holds a run with other settings ({', '.join(changed)}): delete the folder to start "

@@ -14,7 +14,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 import fusionlib
-from fusionlib import data, peers, runs, training
+from fusionlib import data, loop, peers, runs
 from fusionlib.config import Profile
 from fusionlib.data.pairs import Pair, write_atomically
 from fusionlib.data.samples import FusionSamples
@@ -99,7 +99,7 @@ def train_on(
     plain = [{k: v for k, v in vars(r).items() if isinstance(v, int | float | str | tuple | dict)} | budget
              for r, budget in phases]  # fmt: skip
     stage = run.stage(
-        place, (losses, objectives, recipes, training, *code_of(objective.peer)), peer=name, phases=plain,
+        place, (losses, objectives, recipes, loop, *code_of(objective.peer)), peer=name, phases=plain,
         amp=run.profile.amp, pairs=[runs.listing(each, run.data_root) for each in (train, validation)],
         file=runs.file_fingerprint(file) if file and Path(file).is_file() else str(file),
     )  # fmt: skip
@@ -196,7 +196,7 @@ def run_phase(
     optimizer = objective.begin(recipe)
     size = {"resize": recipe.resize, "crop": recipe.crop, "seed": settings.seed}
     samples = FusionSamples(train, **size, crops=recipe.crops), FusionSamples(validation, **size, train=False)
-    training.fit(
+    loop.fit(
         objective, lambda model, batch: model(batch), *samples, folder, settings, optimizer=optimizer, **budget,
         batch=recipe.batch, schedule=recipe.schedule, clip=recipe.clip, save=save,
     )  # fmt: skip

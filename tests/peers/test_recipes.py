@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg16
 
-from fusionlib import peers, training
+from fusionlib import loop, peers
 from fusionlib.__main__ import main
 from fusionlib.data import scenes
 from fusionlib.errors import FusionError
@@ -155,7 +155,7 @@ def test_the_command_trains_and_the_weights_load(root, tmp_path, capsys):
 
 def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypatch):
     """Two phases of two epochs each, killed after the first epoch of the second."""
-    checkpoint, calls = training.checkpoint, []
+    checkpoint, calls = loop.checkpoint, []
 
     def killed(accelerator, folder, rows):
         checkpoint(accelerator, folder, rows)
@@ -168,7 +168,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
     monkeypatch.setitem(RECIPES, "DATFuse", replace(recipe, first=replace(recipe, trains=("peer.fem.",))))
     whole = train_peer("DATFuse", root, tmp_path / "whole.safetensors", **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "checkpoint", killed)
+        patch.setattr(loop, "checkpoint", killed)
         train_peer("DATFuse", root, tmp_path / "parts.safetensors", **settings)
     assert calls == ["phase-1", "phase-1", "phase-2"] and not (tmp_path / "parts.safetensors").exists()
     resumed = train_peer("DATFuse", root, tmp_path / "parts.safetensors", **settings)

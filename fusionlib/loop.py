@@ -1,0 +1,191 @@
+"""The training loop, on accelerate: validates after each epoch, keeps the best and the last weights, resumes."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from fusionlib import devices, models
+from fusionlib.config import Profile
+from fusionlib.data.pairs import write_atomically
+from fusionlib.data.samples import Samples
+from fusionlib.errors import FusionError, first_line
+from fusionlib.runs import alone, write_json
+
+Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
+Schedule = Callable[[int, int], float]
+
+#: The factor on the learning rate after a step, of how many.
+SCHEDULES: dict[str, Schedule] = {
+    "constant": lambda step, steps: 1,
+    "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
+}
+
+
+def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser of both stages (paper 4.2), for all that is not frozen."""
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+
+
+def fit(
+    model: nn.Module,
+    losses: Losses,
+    train: Samples,
+    validation: Samples,
+    folder: Path,
+    settings: Profile,
+    *,
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    batch: int,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    clip: float | None = None,
+    settle: float = 0.0,
+    save: Callable[[nn.Module, Path], object] = models.save,
+) -> None:
+    """Train, validate after each epoch, keep best and last weights, resume where it stopped.
+
+    Args:
+        model: what `losses` is given, on any number of devices.
+        losses: (model, batch) -> (total, parts to record).
+        train: samples to learn from; each epoch sees all of them in another order.
+        validation: samples that choose the best epoch.
+        folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
+        settings: the profile, for seed, precision, workers and schedule.
+        optimizer: over the parameters to train.
+        epochs: passes over `train`.
+        batch: samples in a batch on each device.
+        steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
+        schedule: of the learning rate, instead of the profile's.
+        clip: norm that gradients are cut to.
+        settle: share of the epochs, at the end, in which the model trains in evaluation mode: BatchNorm normalises by
+            its running statistics, as it will later. Statistics of single batches hide how bright an image is.
+        save: writes the weights of `model` to a path.
+
+    Raises:
+        FusionError: unknown schedule, a loss that is not finite, a state that cannot be written or read, or another
+            process that trains in the folder.
+    """
+    accelerator = devices.accelerator(
+        settings.amp, log_with="tensorboard", project_dir=folder,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
+    )  # fmt: skip
+    options = {"batch_size": batch, "num_workers": settings.workers, "collate_fn": train.collate}
+    loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
+    planned = steps * accelerator.num_processes if steps else epochs * len(loader)  # as the scheduler counts them
+    factor = schedule or SCHEDULES.get(settings.schedule)
+    if factor is None:
+        raise FusionError(f"schedule must be one of {', '.join(SCHEDULES)}, but is {settings.schedule!r}")
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, planned))
+    model, optimizer, loader, check, scheduler = accelerator.prepare(model, optimizer, loader, check, scheduler)
+    epochs = math.ceil(steps / len(loader)) if steps else epochs
+    with alone(folder) if accelerator.is_main_process else nullcontext():
+        accelerator.init_trackers("tensorboard")
+        start, rows = resume(accelerator, folder)
+        progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,
+                        disable=not accelerator.is_main_process)  # fmt: skip
+        for epoch in progress:
+            began, train.epoch = time.perf_counter(), epoch
+            loader.set_epoch(epoch)
+            left = steps - epoch * len(loader) if steps else len(loader)
+            batches = loader if left >= len(loader) else islice(loader, left)
+            model.train(epoch < round((1 - settle) * epochs))
+            row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
+            model.eval()
+            row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
+            row["seconds"] = time.perf_counter() - began
+            rows.append(row)
+            progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
+            try:
+                accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+                keep(accelerator, folder, rows, lambda path: save(accelerator.unwrap_model(model), path))
+            except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
+                raise FusionError(f"{folder}: epoch {epoch + 1} could not be kept ({first_line(error)}): make "
+                                  f"room, or mend the folder, and run again; it goes on after epoch {epoch}") from error
+        accelerator.end_training()
+
+
+def run_epoch(
+    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict],
+    optimizer=None, scheduler=None, clip: float | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """One pass over the data, with an optimiser a training one; mean of the losses per image.
+
+    Raises:
+        FusionError: a loss that is not finite; it names the images, and nothing was learned from them.
+    """
+    sums, images = {}, 0
+    for batch in loader:
+        with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
+            total, parts = losses(model, batch)
+        if not torch.isfinite(total):
+            raise FusionError(f"the loss became {total.item()} at {', '.join(batch['name'])}: lower the learning rate, "
+                              "or set amp to no; what the epochs before have learned is kept")
+        if optimizer is not None:
+            accelerator.backward(total)
+            if clip:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        count = len(batch["ir"])
+        images += count
+        for name, value in {"total": total.detach(), **parts}.items():
+            sums[name] = sums.get(name, 0) + value * count
+    values = accelerator.reduce(torch.stack([*sums.values(), torch.as_tensor(float(images)).to(total)]), "sum")
+    return {name: (value / values[-1]).item() for name, value in zip(sums, values[:-1])}
+
+
+def keep(accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object]) -> None:
+    """Write what an epoch has given: weights, curves, and the state to resume from."""
+    if accelerator.is_main_process:
+        save(folder / "last.safetensors")
+        if rows[-1]["validation total"] <= min(r["validation total"] for r in rows):
+            save(folder / "best.safetensors")
+        write_atomically(
+            folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
+    checkpoint(accelerator, folder, rows)
+
+
+def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None:
+    """Save the full state of training; a kill at any moment leaves the previous state usable."""
+    state = folder / "checkpoint" / f"epoch-{len(rows):04d}"
+    accelerator.save_state(str(state))
+    if accelerator.is_main_process:
+        write_json(folder / "checkpoint.json", {"state": state.name, "rows": rows})
+        for other in state.parent.iterdir():
+            if other != state:
+                shutil.rmtree(other)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator: Accelerator, folder: Path) -> tuple[int, list[dict]]:
+    """Continue from the last complete state in the folder: (first epoch to do, rows of the curves so far).
+
+    Raises:
+        FusionError: the state is damaged, or that of another network; nothing is overwritten.
+    """
+    record = folder / "checkpoint.json"
+    if not record.is_file():
+        return 0, []
+    try:
+        done = json.loads(record.read_text())
+        accelerator.load_state(str(folder / "checkpoint" / done["state"]))
+    except Exception as error:  # each file of the state has a reader of its own, with exceptions of its own
+        raise FusionError(f"{folder}: expected the state of this training to go on from, found one that is damaged or "
+                          f"another network's ({first_line(error)}): choose another folder, or delete "
+                          f"{record.name} in it to begin anew") from error
+    accelerator.print(f"resumed after epoch {len(done['rows'])}")
+    return len(done["rows"]), done["rows"]
