@@ -34,9 +34,10 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
 
-weights: setup  ## train the weights of the package again on the real pairs below DATA, about ten minutes
-	$(BIN)/python -m fusionlib run --profile shipped --data-root $(DATA) --only 01,02
+weights: setup  ## train the weights of the package again on the real pairs below DATA, about 45 minutes
+	$(BIN)/python -m fusionlib run --profile shipped --data-root $(DATA) --only 01,02,03,04
 	cp data/runs/shipped/02_fusion_network/last.safetensors fusionlib/weights/fusion_network.safetensors
+	cp data/runs/shipped/04_text_dfh/last.safetensors fusionlib/weights/text_dfh.safetensors
 
 bench: setup  ## measure speed and memory on this machine into figures/bench.{csv,md}, some minutes
 	$(BIN)/python -m benchmarks

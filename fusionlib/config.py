@@ -88,8 +88,8 @@ PROFILES = {
     "small": Profile(
         name="small", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
         fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
-        fusion_lr=1e-2, dfh_batch=2, dfh_epochs=8, dfh_lr=5e-3,
-        train_peers=(), detector_epochs=8, ablation_epochs=2, ablation_pairs=24, ablation_seeds=3,
+        fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3,
+        train_peers=(), detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3,
         medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
@@ -97,7 +97,8 @@ PROFILES = {
     "shipped": Profile(
         name="shipped", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
         fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
-        fusion_lr=1e-2, dfh_batch=4, dfh_epochs=16, dfh_lr=5e-3, steer=0.5,
+        fusion_lr=1e-2, detect_size=(384, 480), fidelity=0.5, steer=0.25, steer_steps=3000, dfh_batch=2, dfh_epochs=30,
+        dfh_lr=3e-3,
     ),
 }  # fmt: skip
 

@@ -109,6 +109,6 @@ def train_text_dfh(
         DetectionSamples(train[0], text=train[1], steer=settings.steer, instructions=instructions, **seed),
         DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
-        settle=settings.settle,
+        settle=1.0 if settings.steer_steps else settings.settle,  # many crops have settled it better than few images
     )  # fmt: skip
     return models.load(folder / "last.safetensors", network)
