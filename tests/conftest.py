@@ -1,7 +1,10 @@
 """Fixtures that the whole test suite shares."""
 
+import importlib
 import os
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 # One thread count for every test: floating point sums depend on it in the last digits.
@@ -13,6 +16,15 @@ import pytest
 import torch
 
 import fusionlib  # noqa: F401  quiets the libraries that would look things up on the network
+
+# Nothing phones home: whoever tries is refused and noted, in this process and in those that it starts.
+OFFLINE = Path(__file__).parent / "offline"
+CONNECTIONS = Path(tempfile.mkdtemp()) / "connections"
+os.environ["FUSIONLIB_CONNECTIONS"] = str(CONNECTIONS)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
+sys.path.insert(0, str(OFFLINE))
+sys.modules.pop("sitecustomize", None)
+importlib.import_module("sitecustomize")
 
 matplotlib.use("Agg")
 torch.set_num_threads(2)
@@ -58,3 +70,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_sessionfinish(session):
+    """Fail where anything, a notebook among them, wanted to reach another machine."""
+    if CONNECTIONS.is_file() and (tried := CONNECTIONS.read_text().split()):
+        print(f"\nnot allowed, but wanted: connections to {', '.join(sorted(set(tried)))}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
