@@ -1,4 +1,4 @@
-"""One run as static pages that open from disk: `contents` reads the run, `cells` turns notebooks into HTML, `pages` writes.
+"""A run as static pages: `contents` reads it, `cells` turns its notebooks into HTML, `pages` writes.
 
     fusionlib.report.write("data/runs/quick")           # -> data/runs/quick/report/index.html
 """

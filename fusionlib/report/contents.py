@@ -75,7 +75,7 @@ class Contents:
     def datasets(self, number: str = "") -> str:
         """Names of the data sets of a notebook: of its own manifest, or else of that of notebook 01."""
         own = [m for name, m in self.manifests.items() if name[:2] == number] or list(self.manifests.values())[:1]
-        names = dict.fromkeys(str(e.get("dataset")) for m in own for part in PARTS for e in m.get(part, ()))
+        names = sorted({str(e.get("dataset")) for m in own for part in PARTS for e in m.get(part, ())})
         return ", ".join(SYNTHETIC.get(name, name) for name in names)
 
     @property

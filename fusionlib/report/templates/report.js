@@ -11,6 +11,11 @@
   all();
   document.addEventListener("DOMContentLoaded", () => {
     all();
+    const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 60rem)");
+    const fold = () => { menu.open = !narrow.matches; };
+    fold();
+    narrow.addEventListener("change", fold);
+    menu.addEventListener("click", event => { if (event.target.closest("a")) fold(); });
     for (const button of document.querySelectorAll("button[data-switch]")) {
       button.hidden = false;
       button.addEventListener("click", () => {
