@@ -100,6 +100,7 @@ def test_the_overview_has_all_results_of_the_run(run):
     assert [text(row) for row in page.select("#data tbody tr")] == [
         "LLVIP train 1 1 2 person 1280x1024 01_data", "MSRS train 1 0 – 640x480 01_data",
         "MSRS test 2 1 1 person, 1 car 640x480 to 640x512 01_data"]  # fmt: skip
+    assert [text(h) for h in page.select("#tables h3, #figures figcaption b")] == ["Table LLVIP", "Pairs"]
     best = page.select_one("#tables td.best")
     assert best.get_text() == "0.700" and text(page.select_one("#tables caption")).startswith("Quality.")
     links = [a["href"] for a in page.select("#tables .files a, #figures .files a")]
@@ -320,6 +321,10 @@ def test_a_folder_without_a_run_or_with_other_things_is_refused(run, tmp_path, m
     assert main(["report", "--run", str(run), "--out", str(run / "summary.json")]) == 1
     assert main(["report", "--run", str(run), "--out", str(run / "summary.json" / "new")]) == 1
     assert capsys.readouterr().err.count("error: ") == 2
+
+
+def test_titles():
+    assert [pages._title(n) for n in ("_table5_Phantom", "_curves", "")] == ["Table 5 Phantom", "Curves", ""]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -129,11 +130,17 @@ def _exhibit(run, path, out, suffixes):
     number = path.name[:2]
     return {
         "name": path.stem,
-        "title": path.stem.removeprefix(number).strip("_").replace("_", " ") or path.stem,
+        "title": _title(path.stem.removeprefix(number)) or path.stem,
         "notebook": next((n for n in run.notebooks if n.name[:2] == number), None),
         "about": run.about(number),
         "files": [(file.suffix[1:], f"{FIGURES}/{file.name}", file.stat().st_size) for file in files],
     }
+
+
+def _title(name):
+    """A file name as a heading: _table5_Phantom is Table 5 Phantom."""
+    words = re.sub(r"(?<=[a-z])(?=\d)", " ", name.replace("_", " ")).strip()
+    return words[:1].upper() + words[1:]
 
 
 def _environment():
