@@ -242,17 +242,21 @@ def test_failures_and_notebooks_that_did_not_run_are_told(run):
     error = v4.new_output("error", ename="ValueError", evalue="the lamp is broken", traceback=["ValueError: the lamp"])
     notebook(run, "04_text_dfh", error, heading="Text-DFH")
     rows = [{"notebook": "04_text_dfh", "state": "failed", "seconds": 8, "peak MiB": 9, "message": "cell 1: E"},
-            {"notebook": "05_compare", "state": "not run", "message": ""}]  # fmt: skip
+            {"notebook": "05_compare", "state": "not run", "message": ""},
+            {"notebook": "03_mllm_feedback", "state": "failed", "seconds": 9, "peak MiB": 9, "message": "a time-out"}]
     (run / "summary.json").write_text(json.dumps(rows))
     (run / "04_text_dfh").mkdir()
     (run / "04_text_dfh" / "fingerprint.json").write_text('{"fingerprint": "1"}')
     page = soup(report.write(run))
-    assert "2 of 4 notebooks done" in text(page.select_one("#run p"))
+    assert "1 of 4 notebooks done" in text(page.select_one("#run p"))
     rows = [text(row) for row in page.select("#run tbody tr")]
     assert rows[0].startswith("01 Data done 1 min 15 s –")  # the summary is of another run: the notebook's own record
-    assert rows[2:] == ["04 Text-DFH failed 8.0 s 9 2026-11-26 01:38", "cell 1: E", "05_compare not run – – –"]
+    assert rows[1:3] == ["03 Feedback failed 9.0 s 9 2026-11-26 01:38", "a time-out"]
+    assert rows[3:] == ["04 Text-DFH failed 8.0 s 9 2026-11-26 01:38", "cell 1: E", "05_compare not run – – –"]
     body = soup(run / "report" / "04_text_dfh.html")
     assert "cell 1: E" in text(body.select_one(".failure")) and body.find(id="failure")
+    late = soup(run / "report" / "03_mllm_feedback.html")  # stopped from outside: no cell has an error
+    assert text(late.select_one(".failure")) == "This notebook stopped. a time-out" and not late.select(".failure a")
     assert "04_text_dfh not finished" in text(page.select_one("#provenance"))
 
 
