@@ -294,12 +294,14 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_is_shown(run, capsys):
 def test_an_earlier_report_is_replaced_and_other_files_stay(run):
     report.write(run)
     notebook(run, "04_text_dfh")
-    (run / "report" / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "notes.html"):
+        (run / "report" / name).write_text("mine")
     report.write(run)
     assert (run / "report" / "04_text_dfh.html").is_file()
     (run / "04_text_dfh.ipynb").unlink()
     report.write(run)
-    assert not (run / "report" / "04_text_dfh.html").exists() and (run / "report" / "notes.txt").read_text() == "mine"
+    assert not (run / "report" / "04_text_dfh.html").exists()
+    assert all((run / "report" / name).read_text() == "mine" for name in ("notes.txt", "notes.html"))
 
 
 def test_the_same_run_gives_the_same_report_anywhere(run, tmp_path):

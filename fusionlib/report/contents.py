@@ -123,7 +123,7 @@ def data_rows(contents: Contents) -> list[dict]:
     """One row per data set and part of each manifest: pairs, labelled ones, labels by class, sizes."""
     rows = []
     for name, manifest in contents.manifests.items():
-        entries = [(str(entry["dataset"]), part, entry) for part in PARTS for entry in manifest.get(part, ())]
+        entries = [(str(entry.get("dataset")), part, entry) for part in PARTS for entry in manifest.get(part, ())]
         for dataset, part in dict.fromkeys(entry[:2] for entry in sorted(entries, key=lambda e: e[0])):
             chosen = [entry for *key, entry in entries if key == [dataset, part]]
             labels = Counter(label for entry in chosen for label in entry.get("classes") or ())

@@ -84,7 +84,7 @@ def _write(run, out):
 def _clear(out):
     """Make the folder, and remove what an earlier report wrote into it; anybody's other files stay."""
     if (out / INDEX).is_file() and MARK in (out / INDEX).read_text(encoding="utf-8", errors="replace"):
-        for path in out.glob("*.html"):
+        for path in out.glob(f"{contents.NUMBERED}.html"):
             path.unlink()
         for name in (FIGURES, PREVIEWS, cells.PICTURES):
             shutil.rmtree(out / name, ignore_errors=True)
