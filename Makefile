@@ -19,7 +19,8 @@ $(VENV)/installed: pyproject.toml
 
 run: setup  ## all notebooks on the embedded scenes
 	$(BIN)/python -m fusionlib run --profile quick
-	@echo "Look at data/runs/quick/: the executed notebooks, their figures and weights. 'make lab' opens the notebooks."
+	$(BIN)/python -m fusionlib report --profile quick
+	@echo "Open data/runs/quick/report/index.html in a browser; 'make lab' opens the notebooks."
 
 test: setup  ## all tests, the notebooks among them
 	$(BIN)/python -m ruff check

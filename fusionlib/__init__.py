@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _LAZY = {
     "ablation", "comparison", "config", "data", "detection", "devices", "edges", "errors", "evaluation", "export",
     "feedback", "folders", "fusing", "inference", "loop", "medical", "metrics", "models", "peers", "plots",
-    "registration", "runs", "statistics", "steering", "suite", "tables", "tiles", "training", "video",
+    "registration", "report", "runs", "statistics", "steering", "suite", "tables", "tiles", "training", "video",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fusionlib.config import parse_settings
-from fusionlib.errors import FusionError
+from fusionlib.errors import FusionError, print_problems
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value for the parameters cells")
     run.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
     run.add_argument("--publish", action="store_true", help="copy the executed notebooks back to notebooks/")
+
+    report = commands.add_parser(
+        "report", help="join the executed notebooks, tables and figures of a run into pages",
+        description="Write pages that open from disk, without a server and without network: an overview of the run "
+        "with its tables, figures, settings and provenance, and a page for each notebook. The folder can be zipped and "
+        "sent.",
+        epilog="Exit code: 0 where everything is shown; 3 where some files could not be read (stderr and the overview "
+        "name them); 1 where there is no report.",
+    )  # fmt: skip
+    which = report.add_mutually_exclusive_group()
+    which.add_argument("--profile", default="quick", help="of the run in data/runs/<profile>; default: quick")
+    which.add_argument("--run", default="", metavar="DIR", help="the folder of a run that was given --out")
+    report.add_argument("--out", default="", metavar="DIR", help="folder to write to; default: report in the run's")
 
     data = commands.add_parser("data", help="look at data sets").add_subparsers(dest="action", required=True)
     check = data.add_parser("check", help="decode every file below a folder and report what is wrong")
@@ -123,11 +136,23 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = parse_settings(arguments.set)
     table = suite.run(arguments.profile, arguments.data_root, only, settings, arguments.out)
     print("\n" + table.to_string(index=False, na_rep=""))
+    which = f"--run {arguments.out}" if arguments.out else f"--profile {arguments.profile}"
+    print(f"\nAs pages, to look at and to send: python -m fusionlib report {which}")
     if (table.state != "done").any():
         return 1
     if arguments.publish:
         suite.publish(suite.run_folder(arguments.profile, arguments.out))
     return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from fusionlib import report, suite
+
+    problems = []
+    folder = suite.run_folder(arguments.profile, arguments.run)
+    print(report.write(folder, arguments.out, problems))
+    print_problems("not shown", problems)
+    return 3 if problems else 0
 
 
 def _data(arguments: argparse.Namespace) -> int:

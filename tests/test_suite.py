@@ -55,6 +55,7 @@ def test_a_failure_is_told_and_stops_the_rest(notebooks, capsys):
     assert status == 1
     assert "ValueError: the lamp is broken" in printed and "cell 3" in printed
     assert "03_c not run" in " ".join(printed.split())
+    assert f"python -m fusionlib report --run {notebooks / 'run'}" in printed
     failed = nbformat.read(notebooks / "run" / "02_b.ipynb", 4)
     assert any(o.output_type == "error" for c in failed.cells if c.cell_type == "code" for o in c.outputs)
 
