@@ -87,7 +87,7 @@ def execute(notebook: Path, copy: Path, settings: dict, time_limit: int) -> dict
         try:
             papermill.execute_notebook(
                 str(notebook), str(copy), {k: v for k, v in settings.items() if k in own}, cwd=str(NOTEBOOKS),
-                execution_timeout=time_limit, progress_bar=False, kernel_name="python3",
+                execution_timeout=time_limit, iopub_timeout=120, progress_bar=False, kernel_name="python3",
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
