@@ -44,8 +44,7 @@ def of_run(run: Run) -> Gallery:
         group = " ".join(filter(None, (pair.dataset, pair.split)))
         entries.append(Entry(pair.label, group, images, truth, answers.get(pair.label), metrics))
     panes = list(dict.fromkeys(pane for entry in entries for pane in entry.images))
-    title = f"{run.folder.name}, profile {run.profile.name}"
-    return Gallery(title, entries, panes, notes, ("infrared", "visible"), run.figures)
+    return Gallery(run.folder.name, entries, panes, notes, ("infrared", "visible"), run.figures)
 
 
 def _methods(run: Run) -> list[str]:

@@ -37,7 +37,8 @@ Reply = tuple[dict, list[bytes]]
 
 def _page() -> str:
     """The module of the page. anywidget takes one; for people it is in parts, which are joined here."""
-    parts = ("dom", "boxes", "geometry", "pictures", "frames", "controls", "panels", "listing", "viewer")
+    parts = ("dom", "boxes", "geometry", "pictures", "listing", "frames", "controls", "panels", "linked", "told", "choices",
+             "replies", "keys", "viewer")  # fmt: skip
     return "\n".join((STATIC / f"{part}.js").read_text(encoding="utf-8") for part in parts)
 
 

@@ -4,37 +4,33 @@
 function listBar(viewer) {
   const { data } = viewer;
   const bar = make("div", { class: "fl-bar" });
-  const runs = data.runs.length ? data.runs.map((name) => [name, name]) : [];
+  const runs = data.runs.map((name) => [name, name]);
   if (runs.length > 1) bar.append(choice("run", "run", runs, data.run, (name) => viewer.ask({ kind: "open", run: name })));
   else bar.append(make("strong", { class: "fl-title" }, data.title));
-  viewer.position = make("output", { class: "fl-position", "aria-live": "off" });
   if (data.entries.length > 1) {
     const groups = [...new Set(data.entries.map((entry) => entry.group))].filter(Boolean);
     if (groups.length > 1) {
-      bar.append(choice("data set", "group", [["", "all"], ...groups.map((name) => [name, name])], viewer.group,
+      bar.append(choice("data set", "group", [["", "all data sets"], ...groups.map((name) => [name, name])], viewer.group,
         (name) => viewer.setList({ group: name })));
     }
-    viewer.search = make("input", { type: "search", class: "fl-search", placeholder: "search names and answers",
-      "aria-label": "search names and answers", oninput: (event) => viewer.setList({ query: event.target.value }) });
+    viewer.search = make("input", { type: "search", class: "fl-search", placeholder: "search",
+      title: "search names and answers (/)", "aria-label": "search names and answers", oninput: (event) => viewer.setList({ query: event.target.value }) });
     bar.append(viewer.search);
     const judged = data.panes.filter((pane) => viewer.canJudge(pane));
     const truth = data.entries.some((entry) => entry.truth?.length);
-    const shows = [["", "all"]];
+    const shows = [["", "all pairs"]];
     if (truth) shows.push(["people", "with people"]);
     if (truth && data.finds) shows.push(["missed", "missed pedestrians"]);
-    if (shows.length > 1) bar.append(choice("show", "filter", shows, viewer.filter, (filter) => viewer.setList({ filter })));
-    const orders = [["", "as in the data"]];
+    if (shows.length > 1) bar.append(choice("which are shown", "filter", shows, viewer.filter, (filter) => viewer.setList({ filter })));
+    const orders = [["", "data order"]];
     if (truth && data.finds) orders.push(["missed", "most missed first"]);
     if (data.sources.length) {
       data.metrics.forEach(({ name }) => orders.push([`worst ${name}`, `worst ${name} first`], [`best ${name}`, `best ${name} first`]));
     }
     if (orders.length > 1) bar.append(choice("order", "order", orders, viewer.order, (order) => viewer.setList({ order })));
     if (judged.length > 1 && shows.length + orders.length > 2) {
-      bar.append(choice("judged by", "judged", judged.map((name) => [name, name]), viewer.judged, (pane) => viewer.setList({ judged: pane })));
+      bar.append(choice("the image that filter and order are about", "judged", judged.map((name) => [name, `by ${name}`]), viewer.judged, (pane) => viewer.setList({ judged: pane })));
     }
-    bar.append(make("span", { class: "fl-space" }),
-      button("‹", "previous (left arrow)", () => viewer.step(-1), { class: "fl-step" }), viewer.position,
-      button("›", "next (right arrow)", () => viewer.step(1), { class: "fl-step" }));
   }
   return bar;
 }
@@ -66,6 +62,13 @@ function viewBar(viewer) {
   return bar;
 }
 
+// Which entry this is, and where to go from it.
+function stepper(viewer) {
+  viewer.position = make("output", { class: "fl-position", "aria-live": "off" });
+  return make("div", { class: "fl-group fl-stepper", hidden: viewer.data.entries.length < 2 },
+    button("‹", "previous (left arrow)", () => viewer.step(-1)), viewer.position, button("›", "next (right arrow)", () => viewer.step(1)));
+}
+
 function boxControls(viewer) {
   const tick = (name, text, title) => make("label", { class: `fl-tick fl-${name}-key`, title },
     make("input", { type: "checkbox", "data-role": name, onchange: (event) => viewer.setBoxes({ [name]: event.target.checked }) }),
@@ -76,7 +79,7 @@ function boxControls(viewer) {
   const group = make("div", { class: "fl-group" }, tick("truth", "truth", "true boxes (T)"));
   if (viewer.data.finds) {
     group.append(tick("found", "found", "what the detector finds (P)"),
-      make("label", { class: "fl-choice", title: "least confidence of what is found" }, make("span", {}, "confidence"), viewer.slider, viewer.scoreText));
+      make("label", { class: "fl-choice", title: "least confidence of what is found ([ ])" }, "≥", viewer.slider, viewer.scoreText));
   }
   viewer.ticks = group;
   return group;

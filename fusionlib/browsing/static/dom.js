@@ -16,12 +16,12 @@ function button(text, title, act, attributes = {}) {
   return make("button", { type: "button", title, "aria-label": title, onclick: act, ...attributes }, text);
 }
 
-// A select with a label before it; options are [value, text].
+// A select; options are [value, text], and each text says by itself what is chosen.
 function choice(label, name, options, value, act) {
-  const select = make("select", { "data-role": name, onchange: (event) => act(event.target.value) });
+  const select = make("select", { "data-role": name, title: label, "aria-label": label, onchange: (event) => act(event.target.value) });
   select.append(...options.map(([key, text]) => make("option", { value: key }, text)));
   select.value = value;
-  return make("label", { class: "fl-choice" }, make("span", {}, label), select);
+  return select;
 }
 
 // Calls that come quickly one after another become one, after a pause.

@@ -41,6 +41,7 @@ class Layer {
     this.stage.style.transform = `translate(${left}px, ${top}px) scale(${scale})`;
     this.stage.style.setProperty("--px", 1 / scale);
     this.stage.classList.toggle("fl-sharp", scale * devicePixelRatio >= 2);
+    this.stage.classList.toggle("fl-small", scale * this.stage.offsetWidth < 420); // no room for scores
   }
 
   // truth: boxes, or null; judged: of `judge`, or null while nothing is known.
