@@ -56,21 +56,26 @@ class Networks:
         network = models.load(fusion / "last.safetensors").to(devices.best())
         return models.load(stage / "last.safetensors", network)
 
+    def get_ready(self) -> None:
+        """Load what `refine` needs. Raises as it does."""
+        self._check("a word")
+        _features("a word")
+        _ = self.text_dfh
+
     def refine(self, ir: Tensor, visible: Tensor, instruction: str, longest: int = 0) -> Tensor:
         """A pair refined by an instruction, [3,H,W]; for a look, first reduced to a longer side of `longest` pixels.
 
         Raises:
             FusionError: no weights of Text-DFH, or those of another encoder of text than there is.
         """
-        if self.has_text_dfh:
-            self._check_encoder()
-        else:
-            fusing.check_settings(instruction, None)
+        self._check(instruction)
         text = _features(instruction)
         ir, visible = shrink(ir, visible, longest) if longest else (ir, visible)
         return inference.fuse(self.text_dfh, ir, visible, text)
 
-    def _check_encoder(self):
+    def _check(self, instruction: str) -> None:
+        if not self.has_text_dfh:
+            return fusing.check_settings(instruction, None)
         learnt = self.run.finished("03_mllm_feedback").inputs.get("encoder")
         if learnt != encoder_name():
             raise FusionError(f"This run's Text-DFH reads features of {learnt}, and what you type is encoded by "

@@ -35,7 +35,8 @@ def reduced(image: np.ndarray, longest: int) -> np.ndarray:
     scale = longest / max(height, width)
     if scale >= 1:
         return image
-    return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def encode(image: np.ndarray, exact: bool = False) -> tuple[bytes, str]:

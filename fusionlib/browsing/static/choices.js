@@ -31,11 +31,12 @@ const choices = {
     this.thumbs.mark(this.at);
   },
 
-  step(by) {
-    this.began = performance.now();
+  step(by, since = performance.now()) {
     const place = this.listing.indexOf(this.at);
     const next = Math.min(this.listing.length - 1, Math.max(0, place + by));
-    if (this.listing.length && next !== place) this.go(this.listing[next]);
+    if (!this.listing.length || next === place) return;
+    this.began = since;
+    this.go(this.listing[next]);
   },
 
   togglePane(pane) {

@@ -86,13 +86,13 @@ function boxControls(viewer) {
 }
 
 const KEYS = [
-  ["← →", "previous, next"], ["Home End", "first, last"], ["1 … 9", "an image on or off"], ["S", "side by side, or swipe"],
-  ["Space", "in a swipe: only the other image, while held"], ["B", "boxes on or off"], ["T P", "truth, what is found"],
-  ["[ ]", "less, more confidence"], ["+ − 0", "larger, smaller, whole picture"], ["/", "search"], ["I", "instruction"],
-  ["Esc", "no attention, back to the pictures"], ["wheel, drag", "zoom and move (click a picture first, or hold Ctrl)"],
+  ["←|→", "previous, next"], ["Home|End", "first, last"], ["1|…|9", "an image on or off"], ["S", "side by side, or swipe"],
+  ["Space", "in a swipe: only the other image, while held"], ["B", "boxes on or off"], ["T|P", "truth, what is found"],
+  ["[|]", "less, more confidence"], ["+|−|0", "larger, smaller, whole picture"], ["/", "search"], ["I", "instruction"],
+  ["Esc", "no attention, back to the pictures"], ["wheel|drag", "zoom and move (click a picture first, or hold Ctrl)"],
 ];
 
 function helpPanel() {
   return make("dl", { class: "fl-help", hidden: true },
-    ...KEYS.flatMap(([keys, text]) => [make("dt", {}, ...keys.split(" ").map((key) => make("kbd", {}, key))), make("dd", {}, text)]));
+    ...KEYS.flatMap(([keys, text]) => [make("dt", {}, ...keys.split("|").map((key) => make("kbd", {}, key))), make("dd", {}, text)]));
 }

@@ -27,9 +27,14 @@ class Layer {
     this.note.textContent = "";
   }
 
-  wait() { this.node.classList.add("fl-waiting"); this.svg.replaceChildren(); this.setHeat(null); }
+  wait(text = "") {
+    this.node.classList.add("fl-waiting");
+    this.note.textContent = text;
+    this.svg.replaceChildren();
+    this.setHeat(null);
+  }
 
-  empty(text) { this.wait(); this.node.classList.add("fl-empty"); this.note.textContent = text; }
+  empty(text) { this.wait(text); this.node.classList.add("fl-empty"); }
 
   setHeat(address) {
     this.heat.hidden = !address;

@@ -43,14 +43,14 @@ class View {
 }
 
 // How many windows side by side, and how wide: within [width, height] pixels of room, few rows as long as that costs
-// less than a fifth of the width.
+// little of the width.
 function arrange(count, [width, height], aspect, gap, caption) {
   let best = { columns: 1, cell: 0 };
   for (let columns = count; columns >= 1; columns--) {
     const rows = Math.ceil(count / columns);
     const high = (height - rows * caption - (rows - 1) * gap) / rows;
     const cell = Math.floor(Math.min((width - (columns - 1) * gap) / columns, Math.max(high, 80) / aspect));
-    if (cell > 1.25 * best.cell) best = { columns, cell };
+    if (cell > 1.15 * best.cell) best = { columns, cell };
   }
   return best;
 }

@@ -8,9 +8,10 @@ const keys = {
     }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const range = event.target.matches("[type=range]");
+    const step = (by) => this.step(by, event.timeStamp);
     const act = {
-      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), ArrowDown: () => this.step(1), ArrowUp: () => this.step(-1),
-      Home: () => this.step(-Infinity), End: () => this.step(Infinity), s: () => this.setMode(this.mode === "swipe" ? "side" : "swipe"),
+      ArrowRight: () => step(1), ArrowLeft: () => step(-1), ArrowDown: () => step(1), ArrowUp: () => step(-1),
+      Home: () => step(-Infinity), End: () => step(Infinity), s: () => this.setMode(this.mode === "swipe" ? "side" : "swipe"),
       b: () => { const on = !(this.boxes.truth || this.boxes.found); this.setBoxes({ truth: on, found: on }); },
       t: () => this.setBoxes({ truth: !this.boxes.truth }), p: () => this.setBoxes({ found: !this.boxes.found }),
       "[": () => this.setScore(this.score - 0.05), "]": () => this.setScore(this.score + 0.05),

@@ -7,8 +7,8 @@ const linked = {
     const shape = [width, aspect.toFixed(4), innerHeight, this.frames.length].join();
     if (shape !== this.shape) {
       this.shape = shape;
-      const caption = this.data.sources.length ? 52 : 28;
-      const { columns, cell } = arrange(this.frames.length, [width, Math.max(400, innerHeight - 250)], aspect, 8, caption);
+      const caption = this.data.sources.length ? 44 : 28;
+      const { columns, cell } = arrange(this.frames.length, [width, Math.max(360, innerHeight - 400)], aspect, 8, caption);
       this.area.style.gridTemplateColumns = `repeat(${columns}, ${cell}px)`;
       this.frames.forEach((frame) => { frame.window.style.height = `${Math.round(cell * aspect)}px`; });
     }

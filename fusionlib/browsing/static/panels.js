@@ -108,7 +108,8 @@ class Instruction {
     const list = `fl-examples-${Math.random().toString(36).slice(2)}`;
     this.later = settled(() => viewer.instruct(this.field.value.trim()), 500);
     this.field = make("input", { type: "text", "data-role": "instruction", list, placeholder: "say what to change, such as: " + viewer.data.examples[0],
-      "aria-label": "instruction", oninput: () => this.later(), onkeydown: (event) => {
+      "aria-label": "instruction", onfocus: () => { if (!this.warm) viewer.ask({ kind: "warm" }); this.warm = true; },
+      oninput: () => this.later(), onkeydown: (event) => {
         if (event.key !== "Enter") return;
         this.later.cancel();
         viewer.instruct(this.field.value.trim());

@@ -42,7 +42,7 @@ class Viewer {
     this.thumbs?.close();
     this.pictures.clear();
     Object.assign(this, { waiting: new Set(), failed: new Map(), people: new Map(), lost: new Map(), at: 0, began: 0,
-      group: data.entries[0].group, query: "", filter: "", order: "", instruction: "", shown: "", swept: "" });
+      group: data.entries[0].group, query: "", filter: "", order: "", instruction: "", shown: "", swept: "", listing: null });
     this.measures = new Map(data.entries.flatMap((entry, index) =>
       Object.entries(entry.measures).map(([pane, values]) => [`${index}|${pane}`, values])));
     this.boxes = { truth: true, found: false };
@@ -78,9 +78,12 @@ class Viewer {
     const notes = make("details", { class: "fl-notes", hidden: !this.data.notes.length },
       make("summary", {}, `not in this gallery (${this.data.notes.length})`),
       make("ul", {}, ...this.data.notes.map((note) => make("li", {}, note))));
-    this.root.replaceChildren(listBar(this), viewBar(this), this.help, this.area,
+    this.root.style.setProperty("--truth", this.data.colours.truth);
+    this.root.style.setProperty("--found", this.data.colours.found);
+    const left = make("div", { class: "fl-left" }, this.area,
       make("div", { class: "fl-under" }, stepper(this), this.name, make("span", { class: "fl-space" }), this.status),
-      ...(this.data.entries.length > 1 ? [this.thumbs.node] : []), lower, notes);
+      this.data.entries.length > 1 ? this.thumbs.node : null);
+    this.root.replaceChildren(listBar(this), viewBar(this), this.help, make("div", { class: "fl-main" }, left, lower), notes);
     this.observer.disconnect();
     this.observer.observe(this.area);
     this.buildFrames();
@@ -161,7 +164,7 @@ class Viewer {
         if (item) layer.draw(item, `${pane} image of ${this.current.name}`, size);
         else if (this.failed.has(key)) layer.empty(this.failed.get(key));
         else if (pane !== INSTRUCTION && !this.current.panes.includes(pane)) layer.empty(`no ${pane} image of this pair`);
-        else { layer.wait(); complete = false; }
+        else { layer.wait(pane === INSTRUCTION ? "refining …" : ""); complete = false; }
       });
     }
     this.layout();
