@@ -50,7 +50,7 @@ function arrange(count, [width, height], aspect, gap, caption) {
     const rows = Math.ceil(count / columns);
     const high = (height - rows * caption - (rows - 1) * gap) / rows;
     const cell = Math.floor(Math.min((width - (columns - 1) * gap) / columns, Math.max(high, 80) / aspect));
-    if (cell > 1.15 * best.cell) best = { columns, cell };
+    if (cell > 1.05 * best.cell) best = { columns, cell };
   }
   return best;
 }
