@@ -167,8 +167,8 @@ def absolute(folder: str) -> str:
 def publish(folder: Path) -> None:
     """Copy the executed notebooks of a quick run to notebooks/, its tables and figures to figures/quick/.
 
-    Outputs stay, since nbval compares them; progress bars, widgets and volatile metadata go. Large pictures inside of notebooks
-    become jpg: they are there to be looked at, and the repository keeps every version of them.
+    Outputs stay, since nbval compares them; progress bars, widgets and volatile metadata go. Large pictures inside of
+    notebooks become jpg: they are there to be looked at, and the repository keeps every version of them.
     """
     for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)

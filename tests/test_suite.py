@@ -86,9 +86,9 @@ def test_publish_keeps_outputs_and_drops_what_changes_from_run_to_run(notebooks)
 def test_publish_keeps_the_picture_of_a_widget(notebooks):
     picture = base64.b64encode(b"a picture").decode()
     widget, text = {suite.WIDGET: {"model_id": "1"}}, {"text/plain": "x"}
-    kept = [nbformat.v4.new_output("display_data", data) for data in (widget | text, widget | text | {"image/png": picture})]
+    both = widget | text, widget | text | {"image/png": picture}
     notebook = nbformat.read(suite.NOTEBOOKS / "01_a.ipynb", 4)
-    notebook.cells[-1].outputs = kept
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data) for data in both]
     (notebooks / "run").mkdir()
     nbformat.write(notebook, notebooks / "run" / "01_a.ipynb")
     suite.publish(notebooks / "run")

@@ -12,7 +12,8 @@ from fusionlib.data.images import understand
 from fusionlib.data.pairs import read_image
 
 LONGEST = 1920  # pixels of the longer side that are sent unasked; what is enlarged beyond them is sent whole
-QUALITY = 92  # of jpg
+# Colour at full resolution: people are small, and warm ones are shown by colour.
+JPG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 THUMBNAIL = 96  # pixels of height
 
 
@@ -44,7 +45,7 @@ def encode(image: np.ndarray, exact: bool = False) -> tuple[bytes, str]:
     image = image if image.ndim == 2 else np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[2]]])
     if exact:
         return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes(), "image/png"
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), "image/jpeg"
+    return cv2.imencode(".jpg", image, JPG)[1].tobytes(), "image/jpeg"
 
 
 def thumbnail(image: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ from fusionlib.browsing import networks
 from fusionlib.browsing.networks import token_spans
 from fusionlib.browsing.pictures import LONGEST, heat
 from fusionlib.data.samples import fit_into
+from fusionlib.feedback.encode import encode, encoder_name
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,7 +114,7 @@ def test_an_instruction_refines_by_the_run_s_text_dfh(page, run):
     assert content["pane"] == "instruction" and content["last"] and content["milliseconds"] > 0
     network = models.load(run.folder / "02_fusion_network" / "last.safetensors")
     refined = models.load(run.folder / "04_text_dfh" / "last.safetensors", network)
-    text = feedback.encode.encode(["Make the image brighter."])[0]
+    text = encode(["Make the image brighter."])[0]
     expected = inference.fuse(refined, *page.viewer._work.sources(2), text).mul(255).permute(1, 2, 0).numpy()
     assert abs(page.viewer._work.picture(2, "instruction") - expected).max() <= 1
     assert abs(decoded(data).astype(float) - expected).mean() < 4
@@ -125,7 +126,7 @@ def test_a_large_image_is_shown_small_first(tmp_path, text_dfh_weights, monkeypa
     for pane in ("ir", "vi"):
         fl.data.write_image(tmp_path / pane / "a.png", torch.rand(1, 40, 1280))
     page = Page(fl.browse(tmp_path), monkeypatch)
-    if feedback.encode.encoder_name() != fusing.ENCODER:
+    if encoder_name() != fusing.ENCODER:
         [(content, _)] = page.ask(kind="instruct", entry=0, text="darker")
         assert "sentence encoder" in content["text"]
         return
