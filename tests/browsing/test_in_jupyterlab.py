@@ -82,8 +82,9 @@ def page(server, run, quoted):
         page.goto(f"{address}lab/tree/09_browse.ipynb?token={token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
-        page.click("text=Run >> nth=0")
-        page.click("text=Run All Cells >> nth=0")
+        page.click(".jp-Notebook .jp-Cell >> nth=0")
+        for _ in notebook.cells:
+            page.keyboard.press("Shift+Enter")
         page.wait_for_function("document.querySelectorAll('.fl-viewer[data-shown]').length === 3")
         yield page
         browser.close()
