@@ -36,7 +36,7 @@ class Thumbs {
   mark(index) {
     this.node.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
     const node = this.nodes.get(index)?.node;
-    if (!node?.isConnected) return;
+    if (!node?.parentNode) return;
     node.setAttribute("aria-selected", "true");
     const [left, width] = [node.offsetLeft - this.node.offsetLeft, this.node.clientWidth];
     if (left < this.node.scrollLeft + 60 || left + node.offsetWidth > this.node.scrollLeft + width - 60) {
