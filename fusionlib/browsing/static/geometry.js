@@ -46,8 +46,8 @@ class View {
 // little of the width.
 function arrange(count, [width, height], aspect, gap, caption) {
   let best = { columns: 1, cell: 0 };
-  for (let columns = count; columns >= 1; columns--) {
-    const rows = Math.ceil(count / columns);
+  for (let rows = 1; rows <= count; rows++) {
+    const columns = Math.ceil(count / rows);
     const high = (height - rows * caption - (rows - 1) * gap) / rows;
     const cell = Math.floor(Math.min((width - (columns - 1) * gap) / columns, Math.max(high, 80) / aspect));
     if (cell > 1.05 * best.cell) best = { columns, cell };
