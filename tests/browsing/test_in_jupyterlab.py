@@ -86,6 +86,7 @@ def page(server, run, quoted):
         for _ in notebook.cells:
             page.keyboard.press("Shift+Enter")
         page.wait_for_function("document.querySelectorAll('.fl-viewer[data-shown]').length === 3")
+        page.set_default_timeout(WAIT / 8)
         yield page
         browser.close()
 
