@@ -27,19 +27,21 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {
-    "ablation", "comparison", "config", "data", "detection", "devices", "edges", "errors", "evaluation", "export",
-    "feedback", "folders", "fusing", "inference", "loop", "medical", "metrics", "models", "peers", "plots",
+    "ablation", "browsing", "comparison", "config", "data", "detection", "devices", "edges", "errors", "evaluation",
+    "export", "feedback", "folders", "fusing", "inference", "loop", "medical", "metrics", "models", "peers", "plots",
     "registration", "report", "runs", "statistics", "steering", "suite", "tables", "tiles", "training", "video",
 }  # fmt: skip
+#: Functions that are called as fusionlib.<name>, and the modules they are in.
+_FUNCTIONS = {"browse": "browsing", "compare": "browsing", "fuse": "fusing"}
 
 
 def __getattr__(name: str):
-    if name == "fuse":
-        return importlib.import_module("fusionlib.fusing").fuse
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"fusionlib.{_FUNCTIONS[name]}"), name)
     if name in _LAZY:
         return importlib.import_module(f"fusionlib.{name}")
     raise AttributeError(f"module 'fusionlib' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(_LAZY | {"ROOT", "__version__", "fuse"})
+    return sorted(_LAZY | {"ROOT", "__version__", *_FUNCTIONS})

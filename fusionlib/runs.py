@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -119,6 +119,7 @@ class Stage:
             "fingerprint": self.fingerprint,
             "date": datetime.date.today().isoformat(),
             "profile": asdict(self.run.profile),
+            "data_root": str(self.run.data_root),
             "inputs": self.inputs,
             "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__},
             "facts": facts,
@@ -154,18 +155,46 @@ def begin(name: str = "quick", data_root: str = "", out: str = "", **overrides) 
     """
     settings = profile(name, **overrides)
     folder = Path(out) if out else fusionlib.ROOT / "data" / "runs" / name
-    if data_root:
-        root = Path(data_root).expanduser()
-        if not root.is_dir():
-            raise FusionError(f"the data root {root} is no folder: give the folder that holds LLVIP/, M3FD/ and so on")
-    elif settings.scenes_train:  # the embedded scenes; a folder for each sequence of them
-        root = folder / "scenes" / f"seed-{settings.seed}-{settings.scenes_train}-{settings.scenes_test}"
-    else:
-        root = fusionlib.ROOT / "data"
+    root = _data_root(settings, folder, data_root)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
     return Run(settings, folder.resolve(), root.resolve())
+
+
+def reopen(folder: str | Path, data_root: str | Path = "") -> Run:
+    """The run that lies in a folder, to look at: neither seed nor threads are set, and nothing is written.
+
+    Args:
+        folder: of a run whose notebook 01 is done.
+        data_root: where its data sets lie now; empty: where they lay, or where a run of its profile has them.
+
+    Raises:
+        FusionError: no such run in the folder, or a data root that is not there.
+    """
+    folder = Path(folder).expanduser().resolve()
+    records = (_read(folder / name / "provenance.json") for name in ("04_text_dfh", "02_fusion_network", "01_data"))
+    record = next(filter(None, records), None)
+    if record is None:
+        raise FusionError(f"{folder}: expected the folder of a run, with finished results of notebook 01 in 01_data, "
+                          "found none: run notebook 01, or choose another folder")
+    known = {f.name for f in fields(Profile)}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in record["profile"].items() if k in known}
+    there, settings = record.get("data_root", ""), Profile(**settings)
+    data_root = data_root or (there if Path(there).is_dir() else "")
+    return Run(settings, folder, _data_root(settings, folder, data_root).resolve())
+
+
+def _data_root(settings: Profile, folder: Path, data_root: str | Path) -> Path:
+    """The root of the data sets: as given, or the embedded scenes of the run, a folder for each sequence, or data/."""
+    if data_root:
+        root = Path(data_root).expanduser()
+        if not root.is_dir():
+            raise FusionError(f"the data root {root} is no folder: give the folder that holds LLVIP/, M3FD/ and so on")
+        return root
+    if settings.scenes_train:
+        return folder / "scenes" / f"seed-{settings.seed}-{settings.scenes_train}-{settings.scenes_test}"
+    return fusionlib.ROOT / "data"
 
 
 def fingerprint(value) -> str:

@@ -167,8 +167,8 @@ def absolute(folder: str) -> str:
 def publish(folder: Path) -> None:
     """Copy the executed notebooks of a quick run to notebooks/, its tables and figures to figures/quick/.
 
-    Outputs stay, since nbval compares them; progress bars and volatile metadata go. Large pictures inside of notebooks
-    become jpg: they are there to be looked at, and the repository keeps every version of them.
+    Outputs stay, since nbval compares them; progress bars, widgets and volatile metadata go. Large pictures inside of
+    notebooks become jpg: they are there to be looked at, and the repository keeps every version of them.
     """
     for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -181,11 +181,18 @@ def publish(folder: Path) -> None:
             cell.id = f"cell-{index:02d}"
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
             if cell.cell_type == "code":
-                cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+                cell.outputs = [output for output in cell.outputs if is_still(output)]
                 for output in cell.outputs:
                     shrink_picture(output.get("data", {}))
         nbformat.write(notebook, NOTEBOOKS / path.name)
     copy_figures(folder, "quick")
+
+
+def is_still(output: dict) -> bool:
+    """Whether an output shows anything without its kernel; of a widget that brings a picture, the picture is left."""
+    data = output.get("data", {})
+    widget = data.pop(WIDGET, None)
+    return widget is None or "image/png" in data
 
 
 def copy_figures(folder: Path, profile: str) -> None:

@@ -93,6 +93,19 @@ def test_publish_keeps_outputs_and_drops_what_changes_from_run_to_run(notebooks)
     assert [dict(c.metadata) for c in published.cells] == [{"tags": ["parameters"]}, {}]
 
 
+def test_publish_keeps_the_picture_of_a_widget(notebooks):
+    picture = base64.b64encode(b"a picture").decode()
+    widget, text = {suite.WIDGET: {"model_id": "1"}}, {"text/plain": "x"}
+    both = widget | text, widget | text | {"image/png": picture}
+    notebook = nbformat.read(suite.NOTEBOOKS / "01_a.ipynb", 4)
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data) for data in both]
+    (notebooks / "run").mkdir()
+    nbformat.write(notebook, notebooks / "run" / "01_a.ipynb")
+    suite.publish(notebooks / "run")
+    published = nbformat.read(suite.NOTEBOOKS / "01_a.ipynb", 4).cells[-1].outputs
+    assert [dict(output.data) for output in published] == [text | {"image/png": picture}]
+
+
 def test_tables_and_figures_of_the_usual_place_are_copied_by_profile(notebooks):
     figures = notebooks / "data" / "runs" / "small" / "figures"
     figures.mkdir(parents=True)

@@ -1,0 +1,46 @@
+// Elements. Strings become text nodes: nothing of a file, a model or a user is ever read as HTML.
+
+function make(tag, attributes = {}, ...children) {
+  const node = tag === "svg" || tag === "rect" || tag === "text" || tag === "title" || tag === "path"
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child != null));
+  return node;
+}
+
+function button(text, title, act, attributes = {}) {
+  return make("button", { type: "button", title, "aria-label": title, onclick: act, ...attributes }, text);
+}
+
+// A select; options are [value, text], and each text says by itself what is chosen.
+function choice(label, name, options, value, act) {
+  const select = make("select", { "data-role": name, title: label, "aria-label": label, onchange: (event) => act(event.target.value) });
+  select.append(...options.map(([key, text]) => make("option", { value: key }, text)));
+  select.value = value;
+  return select;
+}
+
+// Calls that come quickly one after another become one, after a pause.
+function settled(act, pause) {
+  let timer = 0;
+  const call = (...given) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => act(...given), pause);
+  };
+  call.cancel = () => clearTimeout(timer);
+  return call;
+}
+
+function shortName(name) {
+  return name.slice(name.lastIndexOf("/") + 1);
+}
+
+function readable(value) {
+  if (value == null) return "–";
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 3);
+}

@@ -1,0 +1,32 @@
+// Keys; JupyterLab's own are suppressed inside of the viewer.
+
+const keys = {
+  key(event) {
+    if (event.target.closest("input:not([type=range], [type=checkbox]), select, textarea")) {
+      if (event.key === "Escape") this.root.focus({ preventScroll: true });
+      return;
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const range = event.target.matches("[type=range]");
+    const step = (by) => this.step(by, event.timeStamp);
+    const act = {
+      ArrowRight: () => step(1), ArrowLeft: () => step(-1), ArrowDown: () => step(1), ArrowUp: () => step(-1),
+      Home: () => step(-Infinity), End: () => step(Infinity), s: () => this.setMode(this.mode === "swipe" ? "side" : "swipe"),
+      b: () => { const on = !(this.boxes.truth || this.boxes.found); this.setBoxes({ truth: on, found: on }); },
+      t: () => this.setBoxes({ truth: !this.boxes.truth }), p: () => this.setBoxes({ found: !this.boxes.found }),
+      "[": () => this.setScore(this.score - 0.05), "]": () => this.setScore(this.score + 0.05),
+      "+": () => this.zoomBy(1.25), "=": () => this.zoomBy(1.25), "-": () => this.zoomBy(0.8), 0: () => this.zoomTo(1),
+      "/": () => this.search?.focus(), i: () => this.teller?.field.focus(), "?": () => this.toggleHelp(),
+      Escape: () => { this.setAttention(null); this.help.hidden = true; },
+      " ": () => { if (this.mode === "swipe") this.frames.forEach((frame) => frame.setShare(0)); },
+    }[event.key] ?? (/^[1-9]$/.test(event.key) && this.data.panes[event.key - 1] && (() => this.togglePane(this.data.panes[event.key - 1])));
+    if (!act || (range && event.key.startsWith("Arrow")) || (event.key === " " && event.target !== this.root)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  },
+
+  keyUp(event) {
+    if (event.key === " " && this.mode === "swipe") this.frames.forEach((frame) => frame.setShare(this.share));
+  },
+};

@@ -1,0 +1,232 @@
+// The viewer: what is shown, what is asked of the kernel, and what comes back.
+
+const INSTRUCTION = "instruction";
+const DECODED = 48e6; // pixels of decoded pictures that are kept, some 190 MB
+const AT_ONCE = 3; // pictures that are asked for at a time
+
+class Viewer {
+  constructor(model, root) {
+    this.model = model;
+    this.root = make("div", { class: "fl-viewer", tabindex: "0", role: "application", "aria-label": "image viewer; ? shows the keys",
+      "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event), onkeyup: (event) => this.keyUp(event) });
+    root.append(this.root);
+    this.pictures = new Pictures(DECODED);
+    this.view = new View();
+    this.hear = (content, buffers) => this.receive(content, buffers);
+    this.changed = () => this.reset();
+    model.on("msg:custom", this.hear);
+    model.on("change:gallery", this.changed);
+    this.sharpen = settled(() => this.pump(), 250);
+    this.settle = settled(() => this.findOut(), 150);
+    this.relist = settled(() => this.list(), 300);
+    this.again = settled(() => this.instruct(this.instruction), 200);
+    this.observer = new ResizeObserver(() => this.layout());
+    this.reset();
+  }
+
+  close() {
+    this.model.off("msg:custom", this.hear);
+    this.model.off("change:gallery", this.changed);
+    this.observer.disconnect();
+    [this.sharpen, this.settle, this.relist, this.again].forEach((call) => call.cancel());
+    this.thumbs?.close();
+    this.setAttention(null);
+    this.pictures.clear();
+  }
+
+  ask(request) { this.model.send({ gallery: this.data.number, ...request }); }
+
+  // A new gallery: everything anew.
+  reset() {
+    const data = this.data = this.model.get("gallery");
+    this.thumbs?.close();
+    this.pictures.clear();
+    Object.assign(this, { waiting: new Set(), failed: new Map(), people: new Map(), lost: new Map(), at: 0, began: 0,
+      group: data.entries[0].group, query: "", filter: "", order: "", instruction: "", shown: "", swept: "", listing: null });
+    this.measures = new Map(data.entries.flatMap((entry, index) =>
+      Object.entries(entry.measures).map(([pane, values]) => [`${index}|${pane}`, values])));
+    this.boxes = { truth: true, found: false };
+    this.score = 0.25;
+    this.share = 0.5;
+    const judges = ["refined", "fused", ...data.panes].filter((pane) => data.panes.includes(pane) && this.canJudge(pane));
+    this.judged = judges[0] ?? data.panes[0];
+    const own = data.entries[0].panes;
+    this.shownPanes = own.slice(0, 4);
+    this.pairOfPanes = own.length > 1 ? [own.at(own.length > 3 ? 2 : 0), own.at(own.length > 3 ? 3 : -1)] : own;
+    this.mode = data.panes.length === 2 && !data.sources.length ? "swipe" : "side";
+    this.view.fit();
+    this.build();
+    this.list();
+    this.go(this.listing[0] ?? 0);
+  }
+
+  canJudge(pane) { return !this.data.sources.includes(pane) || this.data.finds; }
+
+  build() {
+    this.frames = [];
+    this.area = make("div", { class: "fl-frames" });
+    this.thumbs = new Thumbs(this);
+    this.answer = new Answer(this);
+    this.status = make("output", { class: "fl-status", "aria-live": "polite" });
+    this.name = make("strong", { class: "fl-name", "data-role": "name" });
+    this.help = helpPanel();
+    const lower = make("div", { class: "fl-lower" }, this.answer.node);
+    if (this.data.sources.length) {
+      this.teller = new Instruction(this);
+      lower.append(this.teller.node);
+    }
+    const notes = make("details", { class: "fl-notes", hidden: !this.data.notes.length },
+      make("summary", {}, `not in this gallery (${this.data.notes.length})`),
+      make("ul", {}, ...this.data.notes.map((note) => make("li", {}, note))));
+    this.root.style.setProperty("--truth", this.data.colours.truth);
+    this.root.style.setProperty("--found", this.data.colours.found);
+    const left = make("div", { class: "fl-left" }, this.area,
+      make("div", { class: "fl-under" }, stepper(this), this.name, make("span", { class: "fl-space" }), this.status),
+      this.data.entries.length > 1 ? this.thumbs.node : null);
+    this.root.replaceChildren(listBar(this), viewBar(this), this.help, make("div", { class: "fl-main" }, left, lower), notes);
+    this.observer.disconnect();
+    this.observer.observe(this.area);
+    this.buildFrames();
+    this.setBoxes({});
+    this.setScore(this.score);
+  }
+
+  buildFrames() {
+    const on = {
+      drag: (frame, dx, dy) => { this.view.pan(dx, dy, frame.size, this.size); this.place(); },
+      wheel: (frame, event, x, y) => {
+        if (!event.ctrlKey && !this.root.contains(document.activeElement)) return; // let the page scroll
+        event.preventDefault();
+        this.view.zoomAt(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), x, y, frame.size, this.size);
+        this.place();
+      },
+      toggle: (frame, x, y) => {
+        const whole = this.view.zoom < 1.02;
+        this.view.zoomAt(whole ? Math.max(2, this.pixelZoom(frame)) : 1 / this.view.zoom, x, y, frame.size, this.size);
+        this.place();
+      },
+      swipe: (share) => { this.share = Math.min(1, Math.max(0, share)); this.frames.forEach((frame) => frame.setShare(this.share)); },
+    };
+    const swipe = this.mode === "swipe" && this.pairOfPanes.length === 2;
+    const names = [...this.data.panes, ...(this.instruction ? [INSTRUCTION] : [])].map((pane) => [pane, pane]);
+    this.frames = swipe
+      ? [new Frame(this.pairOfPanes, this.pairOfPanes.map((pane, side) => choice("", side ? "right" : "left", names, pane, (chosen) => {
+          this.pairOfPanes = this.pairOfPanes.map((old, index) => index === side ? chosen : old);
+          this.buildFrames();
+        })), on)]
+      : this.shownPanes.map((pane) => new Frame([pane], [make("strong", {}, pane)], on));
+    this.area.replaceChildren(...this.frames.map((frame) => frame.node));
+    this.area.classList.toggle("fl-swiped", swipe);
+    this.frames.forEach((frame) => frame.setShare(this.share));
+    this.chips.forEach((node, pane) => {
+      node.setAttribute("aria-pressed", this.panes.includes(pane));
+      node.hidden = pane === INSTRUCTION && !this.instruction;
+    });
+    this.modes.querySelectorAll("button").forEach((node) => node.setAttribute("aria-pressed", node.dataset.mode === (swipe ? "swipe" : "side")));
+    this.modes.hidden = this.data.panes.length < 2;
+    this.shape = "";
+    this.layout();
+    if (this.listing) this.show();
+  }
+
+  get panes() { return this.mode === "swipe" && this.pairOfPanes.length === 2 ? this.pairOfPanes : this.shownPanes; }
+
+  get current() { return this.data.entries[this.at]; }
+
+  // [width, height] in pixels of the current entry: of its first image that is here.
+  get size() {
+    for (const pane of [...this.panes, ...this.current.panes]) {
+      const item = pane !== INSTRUCTION && this.pictures.kept.get(`${this.at}|${pane}`);
+      if (item) return [item.width, item.height];
+    }
+    return this.lastSize ?? [4, 3];
+  }
+
+  go(index) {
+    this.began ||= performance.now();
+    this.at = index;
+    this.setAttention(null);
+    this.name.textContent = this.current.name;
+    this.answer.show(this.current.answer);
+    this.tellPosition();
+    this.model.set("entry", this.current.name);
+    this.model.save_changes();
+    this.show();
+  }
+
+  // Draw what is here, ask for what is not.
+  show() {
+    let complete = true;
+    const size = this.lastSize = this.size;
+    for (const frame of this.frames) {
+      frame.panes.forEach((pane, index) => {
+        const key = `${this.at}|${pane}`, item = this.pictures.get(key), layer = frame.layers[index];
+        if (item) layer.draw(item, `${pane} image of ${this.current.name}`, size);
+        else if (this.failed.has(key)) layer.empty(this.failed.get(key));
+        else if (pane !== INSTRUCTION && !this.current.panes.includes(pane)) layer.empty(`no ${pane} image of this pair`);
+        else { layer.wait(pane === INSTRUCTION ? "refining …" : ""); complete = false; }
+      });
+    }
+    this.layout();
+    this.overlay();
+    this.pump();
+    this.settle();
+    if (complete && this.shown !== this.current.name) this.painted(this.current.name);
+    if (this.instruction && this.panes.includes(INSTRUCTION) && !this.pictures.has(`${this.at}|${INSTRUCTION}`)
+      && !this.failed.has(`${this.at}|${INSTRUCTION}`) && this.instructed !== this.at) this.again();
+  }
+
+  // Note how long it took from the key to the picture on the screen.
+  painted(name) {
+    this.shown = name;
+    const began = this.began;
+    this.began = 0;
+    requestAnimationFrame(() => setTimeout(() => {
+      if (this.shown !== name) return;
+      this.root.dataset.shown = name;
+      if (began) this.root.dataset.ms = (performance.now() - began).toFixed(1);
+    }));
+  }
+
+  // Pictures that are wanted and not here: of this entry, then of its neighbours, then whole pixels of what is enlarged.
+  pump() {
+    const place = this.listing.indexOf(this.at);
+    const near = [this.at, this.listing[place + 1], this.listing[place - 1], this.listing[place + 2]].filter((index) => index != null);
+    const keys = near.flatMap((index) => this.panes.filter((pane) => this.data.entries[index].panes.includes(pane)).map((pane) => [index, pane]));
+    this.needed = new Set(keys.map(([index, pane]) => `${index}|${pane}`).concat(`${this.at}|${INSTRUCTION}`));
+    const wanted = keys.filter(([index, pane]) => !this.pictures.has(`${index}|${pane}`)).map((key) => [...key, false]);
+    if (this.enlarged) {
+      wanted.push(...keys.filter(([index, pane]) => index === this.at && this.pictures.kept.get(`${index}|${pane}`)?.exact === false)
+        .map((key) => [...key, true]));
+    }
+    for (const [index, pane, exact] of wanted) {
+      const key = `${index}|${pane}`;
+      if (this.waiting.size >= AT_ONCE) break;
+      if (this.waiting.has(key) || this.failed.has(key)) continue;
+      this.waiting.add(key);
+      this.ask({ kind: "image", entry: index, pane, exact });
+    }
+  }
+
+  // What can be told of the shown images: people, and metrics.
+  findOut() {
+    const open = (known) => this.panes.filter((pane) => !known.has(`${this.at}|${pane}`) && !this.lost.has(`${this.at}|${pane}`)
+      && (pane === INSTRUCTION ? this.finished === this.at : this.current.panes.includes(pane)));
+    const people = this.boxes.found && this.data.finds ? open(this.people) : [];
+    if (people.length) this.ask({ kind: "people", entry: this.at, panes: people });
+    const measures = open(this.measures).filter((pane) => this.measured(pane));
+    if (measures.length) this.ask({ kind: "measures", entry: this.at, panes: measures });
+  }
+
+  measured(pane) { return this.data.sources.length && !this.data.sources.includes(pane); }
+
+}
+
+Object.assign(Viewer.prototype, linked, told, choices, replies, keys);
+
+function render({ model, el }) {
+  const viewer = new Viewer(model, el);
+  return () => viewer.close();
+}
+
+export default { render };
