@@ -28,6 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PIXELS = """canvas => { const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   let sum = [0, 0, 0]; for (let i = 0; i < data.length; i += 4) for (let c of [0, 1, 2]) sum[c] += data[i + c];
   return sum.map(each => each / canvas.width / canvas.height); }"""  # mean R, G, B
+ACTIVE = "index => document.querySelectorAll('.jp-Notebook .jp-Cell')[index]?.classList.contains('jp-mod-active')"
 LISTED = """labels => JSON.stringify([...document.querySelector('.fl-viewer').querySelectorAll('.fl-thumb')]
   .map(each => each.title)) === JSON.stringify(labels)"""
 
@@ -83,7 +84,8 @@ def page(server, run, quoted):
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
         page.click(".jp-Notebook .jp-Cell >> nth=0")
-        for _ in notebook.cells:
+        for index in range(len(notebook.cells)):
+            page.wait_for_function(ACTIVE, arg=index)  # a key that comes too early is lost
             page.keyboard.press("Shift+Enter")
         page.wait_for_function("document.querySelectorAll('.fl-viewer[data-shown]').length === 3")
         page.set_default_timeout(WAIT / 8)
