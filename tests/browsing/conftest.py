@@ -43,7 +43,7 @@ def run(tmp_path_factory):
     torch.manual_seed(0)
     refined, stage = models.TextGuidedFusion(network, DIM), run.stage("04_text_dfh")
     for harmonise in refined.harmonise.values():
-        torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.05)
+        torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.3)
     models.save(refined, stage.folder / "last.safetensors")
     inference.fuse_pairs(refined.eval(), test, stage.folder / "refined", feedback.Features(answers))
     stage.finish()

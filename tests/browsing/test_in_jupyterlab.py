@@ -265,7 +265,8 @@ def test_zoom_is_linked(page, viewer):
     assert viewer.evaluate(transforms) == before
 
 
-def test_an_instruction_refines_the_image(page, viewer):
+def test_an_instruction_refines_the_image(page, viewer, run, pairs):
+    shown = next(pair for pair in pairs if pair.label == viewer.get_attribute("data-shown"))
     viewer.locator("[data-role=instruction]").fill("Make the image brighter.")
     page.keyboard.press("Enter")
     took = viewer.locator("[data-role=took]")
@@ -274,6 +275,8 @@ def test_an_instruction_refines_the_image(page, viewer):
     page.wait_for_function("document.querySelector(\".fl-frame[data-panes='instruction'] canvas\").width === 320")
     fused, refined = (canvas(viewer, pane).evaluate(PIXELS) for pane in ("fused", "instruction"))
     assert max(abs(a - b) for a, b in zip(fused, refined)) > 0.5
+    expected = fl.browsing.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
+    np.testing.assert_allclose(refined, 255 * expected.mean((1, 2)).numpy(), atol=0.4)
     viewer.locator("[data-role=instruction]").fill("")
     page.keyboard.press("Enter")
     assert viewer.locator(".fl-frame").count() == 4
@@ -308,7 +311,7 @@ def test_a_view_is_saved(page, viewer, run):
 def test_names_with_markup_are_shown_as_text(page, quoted):
     other = page.locator(".fl-viewer").nth(2)
     other.scroll_into_view_if_needed()
-    assert other.locator("[data-role=name]").inner_text() == quoted[1]
+    assert other.locator("[data-role=name]").text_content() == quoted[1]
     assert quoted[1] in other.locator(".fl-thumb").first.get_attribute("title")
     assert canvas(other, "ir").evaluate("c => [c.width, c.height]") == [32, 24]
     np.testing.assert_allclose(canvas(other, "vi").evaluate(PIXELS), [191, 191, 191], atol=1)

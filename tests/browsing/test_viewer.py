@@ -53,7 +53,8 @@ def test_pictures_come_as_jpg_and_exactly_as_png(page):
     [(content, [data])] = page.ask(kind="image", entry=0, pane="visible", exact=False)
     truth = fl.data.read_image(page.viewer._work.gallery.entries[0].images["visible"])
     assert content["mime"] == "image/jpeg" and (content["width"], content["height"]) == (320, 256)
-    assert abs(decoded(data).astype(int) - truth).mean() < 8  # noise of the night costs most
+    assert abs(decoded(data).astype(int) - truth).mean() < 6  # the scene is full of noise
+    np.testing.assert_allclose(decoded(data).mean((0, 1)), truth.mean((0, 1)), atol=0.5)
     [(content, [data])] = page.ask(kind="image", entry=0, pane="visible", exact=True)
     assert content["mime"] == "image/png"
     np.testing.assert_array_equal(decoded(data), truth)
@@ -176,6 +177,8 @@ def test_tokens_are_found_in_the_text():
 
 def test_a_view_is_saved_as_a_figure_and_nothing_is_overwritten(page, run):
     view = {"entry": 0, "panes": ["infrared", "fused"], "truth": True, "found": True, "score": 0.25}
+    for path in run.figures.glob("09_view_*"):
+        path.unlink()
     for number in ("", "_2"):
         [(content, _)] = page.ask(kind="save", region=[10, 10, 60, 50], **view)
         name = page.viewer.gallery["entries"][0]["name"].replace("/", "_")
