@@ -82,7 +82,7 @@ def page(server, run, quoted):
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.goto(f"{address}lab/tree/09_browse.ipynb?token={token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+        page.wait_for_selector("#jp-main-statusbar >> text=| Idle")  # what is run before the kernel is known is lost
         page.click(".jp-Notebook .jp-Cell >> nth=0")
         for index in range(len(notebook.cells)):
             page.wait_for_function(ACTIVE, arg=index)  # a key that comes too early is lost
