@@ -136,14 +136,15 @@ def found_by(run, pair, pane, score):
 
 
 def test_the_notebook_runs_and_shows_the_images(page, viewer, pairs):
-    assert page.locator(".jp-OutputArea-output >> text=kept").count() == 1
-    assert viewer.locator("[data-role=name]").inner_text() == pairs[0].label
+    expect = playwright.expect  # which waits: the last cells may still be running
+    expect(page.locator(".jp-OutputArea-output >> text=kept")).to_have_count(1, timeout=WAIT / 8)
+    expect(viewer.locator("[data-role=name]")).to_have_text(pairs[0].label, timeout=WAIT / 8)
+    expect(viewer.locator(".fl-frame")).to_have_count(4, timeout=WAIT / 8)
+    expect(viewer.locator(".fl-thumb")).to_have_count(len(pairs), timeout=WAIT / 8)
     for pane, image in zip(("infrared", "visible"), fl.data.load(pairs[0])):
         assert canvas(viewer, pane).evaluate("c => [c.width, c.height]") == [320, 256]
         expected = 255 * image.expand(3, -1, -1).mean((1, 2)).numpy()
         np.testing.assert_allclose(canvas(viewer, pane).evaluate(PIXELS), expected, atol=2)
-    assert viewer.locator(".fl-frame").count() == 4
-    assert viewer.locator(".fl-thumb").count() == len(pairs)
 
 
 def test_an_answer_with_markup_is_shown_as_text(page, viewer):
