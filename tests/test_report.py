@@ -265,8 +265,8 @@ def test_settings_that_differ_from_the_profile_or_between_stages_are_told(run):
     stage(run, "04_text_dfh@0123456789ab", dfh_epochs=1)  # kept aside, so not of this run
     page = soup(report.write(run))
     changed = {text(row.td): [text(td) for td in row.select("td")[1:]] for row in page.select("#settings tbody tr")}
-    others = "(01_data, 03_mllm_feedback)"
-    assert changed == {"dfh_epochs": [f"8 {others}; 99 (04_text_dfh)", "8"],
+    others, usual = "(01_data, 03_mllm_feedback)", PROFILES["small"].dfh_epochs
+    assert changed == {"dfh_epochs": [f"{usual} {others}; 99 (04_text_dfh)", str(usual)],
                        "channels": [f"4, 8, 8 {others}; 4, 8, 12 (04_text_dfh)", "4, 8, 8"]}  # fmt: skip
     assert "@" not in text(page.select_one("#provenance"))
 
