@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from fusionlib.data.images import understand
 from fusionlib.data.pairs import read_image
+from fusionlib.feedback.replies import to_uint8
 
 LONGEST = 1920  # pixels of the longer side that are sent unasked; what is enlarged beyond them is sent whole
 # Colour at full resolution: people are small, and warm ones are shown by colour.
@@ -24,7 +25,7 @@ def read(source, name: str) -> np.ndarray:
         FusionError: a file that cannot be read, or something that is no image.
     """
     if not isinstance(source, str | Path):
-        planes = understand(source, name).pixels.mul(255).round().byte().permute(1, 2, 0).numpy()
+        planes = to_uint8(understand(source, name).pixels)
         return planes[..., 0] if planes.shape[2] == 1 else planes
     image = read_image(source)
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)

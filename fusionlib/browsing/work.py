@@ -19,6 +19,7 @@ from fusionlib.browsing.run_gallery import CONVENTION
 from fusionlib.data.images import understand
 from fusionlib.data.pairs import as_tensor
 from fusionlib.errors import FusionError
+from fusionlib.feedback.replies import to_uint8
 
 INSTRUCTION = "instruction"  # the pane of what the user has typed
 FIRST_LOOK = 640  # pixels of the longer side of the first image that an instruction gives
@@ -127,8 +128,7 @@ class Work:
         large = max(visible.shape[1:]) > FIRST_LOOK
         for longest in (FIRST_LOOK, 0) if large else (0,):
             began = time.perf_counter()
-            image = self.networks.refine(ir, visible, text, longest)
-            image = image.mul(255).round().byte().permute(1, 2, 0).numpy()
+            image = to_uint8(self.networks.refine(ir, visible, text, longest))
             self.refined = index, image
             took = round(1000 * (time.perf_counter() - began))
             last = not (large and longest)
