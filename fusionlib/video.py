@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from fusionlib import fusing, registration
 from fusionlib.data.images import understand
+from fusionlib.data.pairs import to_uint8
 from fusionlib.edges import warp
 from fusionlib.errors import FusionError
-from fusionlib.feedback.replies import to_uint8
 
 
 def fuse_video(ir: Path, visible: Path, out: Path, instruction: str | None = None,

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fusionlib.data.images import understand
-from fusionlib.data.pairs import read_image
-from fusionlib.feedback.replies import to_uint8
+from fusionlib.data.pairs import read_image, to_uint8
 
 LONGEST = 1920  # pixels of the longer side that are sent unasked; what is enlarged beyond them is sent whole
 # Colour at full resolution: people are small, and warm ones are shown by colour.

@@ -17,9 +17,8 @@ from fusionlib.browsing.gallery import Gallery, file_name
 from fusionlib.browsing.networks import Networks
 from fusionlib.browsing.run_gallery import CONVENTION
 from fusionlib.data.images import understand
-from fusionlib.data.pairs import as_tensor
+from fusionlib.data.pairs import as_tensor, to_uint8
 from fusionlib.errors import FusionError
-from fusionlib.feedback.replies import to_uint8
 
 INSTRUCTION = "instruction"  # the pane of what the user has typed
 FIRST_LOOK = 640  # pixels of the longer side of the first image that an instruction gives

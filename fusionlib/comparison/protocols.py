@@ -61,7 +61,7 @@ class MethodImages(Samples):
             return pair.ir if self.method.name == "infrared" else pair.visible
         return self.method.folder / "fused" / f"{pair.label}.png"
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # no other image may take one's place in a comparison
         return torch.cat(self.images(index, self._read)), self.truths[index]
 
     def _read(self, pair):

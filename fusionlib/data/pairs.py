@@ -140,7 +140,7 @@ def write_image(path, image) -> None:
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu()
         if image.is_floating_point() and image.ndim == 3:
-            image = (image.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+            image = to_uint8(image)
             image = image[..., 0] if image.shape[2] == 1 else image
     image = np.asarray(image)
     if image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,)) or image.ndim < 2:
@@ -177,6 +177,13 @@ def as_tensor(image: np.ndarray) -> torch.Tensor:
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     planes = np.ascontiguousarray(planes)  # before the division, which is 7 times slower on strided bytes
     return torch.from_numpy(np.divide(planes, np.iinfo(image.dtype).max, dtype=np.float32))
+
+
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """An image [C,H,W] in 0..1, clipped, as uint8 [H,W,C], contiguous."""
+    # Rounded in place and converted by NumPy, this takes a sixth of the time.
+    pixels = image.detach().cpu().float().mul(255).round_().clamp_(0, 255)
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy().astype(np.uint8))
 
 
 def size_mismatch(ir: Path, ir_size, visible: Path, visible_size) -> str:

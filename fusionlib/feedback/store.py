@@ -27,9 +27,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fusionlib.data.pairs import write_atomically
+from fusionlib.data.pairs import to_uint8, write_atomically
 from fusionlib.errors import FusionError
-from fusionlib.feedback.replies import to_uint8
 
 # A power failure, unlike a kill, can damage what the disk has not written yet, so a batch waits for the disk. As that
 # takes some 20 ms, those of quick back ends do not all wait, but one in so many seconds.

@@ -148,6 +148,7 @@ def steering(table: pd.DataFrame) -> Figure:
     axes.axvline(0, color="#666666", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{name}\n({properties[name].replace('_', ' ')})" for name in names])
     axes.set(xlabel="change in %, stage 1 = 0", ylabel="", xscale="symlog")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(title="wording", loc="best")
     return figure
 
