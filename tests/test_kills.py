@@ -3,11 +3,14 @@
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -106,9 +109,47 @@ def test_killed_again_and_again_the_weights_are_those_of_an_undisturbed_training
     last = start(cut)
     last.join()
     assert last.exitcode == 0 and len(killed) >= 2
-    for file in ("last.safetensors", "best.safetensors"):
-        ours, theirs = load_file(cut / file), load_file(whole / file)
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    curves = [pd.read_csv(folder / "curves.csv").drop(columns="seconds", errors="ignore") for folder in (cut, whole)]
-    pd.testing.assert_frame_equal(*curves)
+    assert_same_training(cut, whole)
     print(f"{train.__name__}: killed after epochs {killed} of {progress(whole)}")
+
+
+def assert_same_training(one, other):
+    """Weights and curves in two folders are bit for bit the same."""
+    for file in ("last.safetensors", "best.safetensors"):
+        ours, theirs = load_file(one / file), load_file(other / file)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    curves = [pd.read_csv(folder / "curves.csv").drop(columns="seconds", errors="ignore") for folder in (one, other)]
+    pd.testing.assert_frame_equal(*curves)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are killed as POSIX systems do")
+def test_a_killed_suite_goes_on_where_it_stopped(tmp_path):
+    """First the batch alone is killed, whose notebook is left an orphan, then all processes of it."""
+
+    def start(folder):
+        command = [sys.executable, "-m", "fusionlib", "run", "--only", "01,02", "--set", "fusion_epochs=8"]
+        return psutil.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    undisturbed = start(whole)
+    assert undisturbed.wait() == 0, undisturbed.stdout.read().decode()
+    draw, killed = random.Random(5), []
+    for of_all in (False, True):
+        before, batch = progress(cut), start(cut)
+        while progress(cut) <= before:
+            assert batch.poll() is None, batch.stdout.read().decode()
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 1))
+        for process in [*(batch.children(recursive=True) if of_all else ()), batch]:
+            process.kill()
+        batch.wait()
+        killed.append(progress(cut))
+    last = start(cut)
+    said = last.communicate()[0].decode()
+    assert last.returncode == 0, said
+    assert killed[-1] < progress(whole) == progress(cut)
+    stages = [folder / "02_fusion_network" for folder in (cut, whole)]
+    assert_same_training(*stages)
+    fused = [{path.name: path.read_bytes() for path in stage.rglob("fused/**/*.png")} for stage in stages]
+    assert fused[0] == fused[1] and fused[0]
+    print(f"the suite: killed after epochs {killed} of {progress(whole)}")
