@@ -1,12 +1,15 @@
 """Faults, really injected into a training: a clear sentence, the last good state is kept, and it goes on from there."""
 
+import itertools
 import multiprocessing
 import os
 import resource
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -123,6 +126,15 @@ def test_two_in_one_folder(pairs, interrupted, whole):
         train(pairs, interrupted)
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)
+
+
+def test_a_clock_that_goes_backwards(pairs, interrupted, whole, monkeypatch):
+    clock = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    assert same(train(pairs, interrupted), whole)
+    assert next(clock) < 2_000_000_000 - 3600  # it was looked at
+    curves = pd.read_csv(interrupted / "curves.csv")
+    assert list(curves["epoch"]) == [1, 2, 3] and (curves["seconds"] > 0).all()
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")

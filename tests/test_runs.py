@@ -95,6 +95,16 @@ def test_provenance_says_what_it_was_made_with(tmp_path):
     assert record["versions"]["torch"] and record["versions"]["fusionlib"]
 
 
+def test_no_secret_of_the_environment_is_kept(tmp_path, monkeypatch):
+    secrets = {"OPENAI_API_KEY": "sk-of-the-user", "HF_TOKEN": "hf_of-the-user", "ANY_PASSWORD": "swordfish"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    stage = begin(tmp_path, backend="server", backend_options="url=http://localhost:8000/v1").stage("01_x")
+    stage.finish()
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"localhost:8000" in kept and not any(value.encode() in kept for value in secrets.values())
+
+
 def test_weights_are_looked_for_beside_the_data(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "weights").mkdir()
