@@ -165,6 +165,20 @@ def test_short_curves_are_not_smoothed_and_validation_joins_its_column():
         plots.curves(frame, ["loss"])
 
 
+def test_seeds_are_a_band_around_their_mean():
+    rows = [(name, seed, epoch, base + 0.1 * seed - 0.2 * epoch)
+            for name, base in (("full", 2), ("no text", 3)) for seed in range(3) for epoch in (1, 2)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["experiment", "seed", "epoch", "total"])
+    figure = plots.seeds(table, ["total"], "experiment")
+    (axes,) = figure.axes
+    np.testing.assert_allclose([line.get_ydata() for line in axes.lines[:2]], [[1.9, 1.7], [2.9, 2.7]])
+    bands = [band.get_paths()[0].vertices[:, 1] for band in axes.collections]
+    np.testing.assert_allclose([(band.min(), band.max()) for band in bands], [(1.6, 2.0), (2.6, 3.0)])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full", "no text"]
+    with pytest.raises(FusionError, match="no column 'loss', only experiment"):
+        plots.seeds(table, ["loss"], "experiment")
+
+
 def test_attention_maps_cover_the_image_in_one_scale():
     maps = torch.linspace(0, 1, 2 * 4 * 5).view(2, 4, 5)
     figure = plots.attention(torch.rand(3, 40, 50), maps, ["brighter", "people"])

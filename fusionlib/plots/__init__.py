@@ -5,7 +5,7 @@ Images are tensors [1 or 3, H, W] or [H, W], or arrays [H, W] or [H, W, 3]; uint
 with the gray values they have, never stretched, pixel by pixel where there is room and smoothly reduced where not.
 """
 
-from fusionlib.plots.charts import attention, curves, height_histogram, steering, tradeoff
+from fusionlib.plots.charts import attention, curves, height_histogram, seeds, steering, tradeoff
 from fusionlib.plots.common import COLOURS, DPI, PREDICTION, REGION, TRUTH, save, style
 from fusionlib.plots.sheets import answers, contact_sheet, detections, region_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "height_histogram",
     "region_of",
     "save",
+    "seeds",
     "steering",
     "style",
     "tradeoff",

@@ -1,4 +1,4 @@
-"""Charts and maps: training curves, the attention of words, how tall people are."""
+"""Charts and maps: training curves, the attention of words, what instructions did, how tall people are."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,34 @@ def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool =
             _plain_log(axes.yaxis)
         if len(drawn) > 1:
             axes.legend()
+    return figure
+
+
+def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
+    """Training curves of several experiments: one panel per column, the mean over seeds in a band from least to most.
+
+    Args:
+        table: rows of "epoch", the columns, and what the experiment is called; one row per seed and epoch.
+        columns: names of columns.
+        label: the column that says which experiment a row is of.
+
+    Raises:
+        FusionError: a column that the table does not have.
+    """
+    if missing := [name for name in (label, *columns) if name not in table]:
+        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, table))}.")
+    figure, panels = plt.subplots(1, len(columns), figsize=(1.6 + 3 * len(columns), 2.8), squeeze=False,
+                                  layout="constrained")
+    plt.close(figure)
+    for axes, name in zip(panels[0], columns):
+        sns.lineplot(table, x="epoch", y=name, hue=label, style=label, markers=bool(table["epoch"].max() < 20),
+                     dashes=False, palette=sns.color_palette("colorblind", table[label].nunique()),
+                     errorbar=("pi", 100), ax=axes)
+        axes.set(title=name, ylabel="")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        lines, names = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+    figure.legend(lines, names, title=label, loc="outside right upper")
     return figure
 
 
