@@ -6,7 +6,8 @@ from scipy.stats import bootstrap
 
 from fusionlib.errors import FusionError
 
-_BLOCK, _BLOCKS = 1000, 10  # random sign flips: drawn in blocks, so that thousands of images fit into memory
+_SIGNS = 10_000  # random sign flips
+_AT_ONCE = 8_000_000  # random numbers held at a time, so that any number of images fits into memory
 
 
 def mean_interval(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
@@ -24,7 +25,9 @@ def mean_interval(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> tu
     if len(values) < 2:
         return (float(values[0]) if len(values) else np.nan,) * 3
     rng = np.random.default_rng(seed)
-    interval = bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=rng).confidence_interval
+    interval = bootstrap(
+        (values,), np.mean, n_resamples=resamples, method="percentile", rng=rng, batch=_AT_ONCE // len(values) + 1
+    ).confidence_interval
     return float(values.mean()), float(interval.low), float(interval.high)
 
 
@@ -45,12 +48,13 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:
     n = len(differences)
     if not n:
         return np.nan
-    exact = 2**n <= _BLOCK * _BLOCKS
+    exact = 2**n <= _SIGNS
     if exact:
         sums = (1 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)) @ differences
     else:
-        rng = np.random.default_rng(seed)
-        sums = np.concatenate([rng.choice((-1.0, 1.0), (_BLOCK, n)) @ differences for _ in range(_BLOCKS)])
+        rng, rows = np.random.default_rng(seed), _AT_ONCE // n + 1
+        blocks = [min(rows, _SIGNS - first) for first in range(0, _SIGNS, rows)]
+        sums = np.concatenate([rng.choice((-1.0, 1.0), (block, n)) @ differences for block in blocks])
     # Sums that are equal on paper differ in the last digits, depending on their order.
     extreme = np.count_nonzero(np.abs(sums) >= abs(differences.sum()) - 1e-12 * np.abs(differences).sum())
     return extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
+from fusionlib import statistics
 from fusionlib.errors import FusionError
 from fusionlib.statistics import holm, mean_interval, sign_flip_test
 
@@ -45,6 +46,13 @@ def test_many_differences_are_tested_by_drawn_signs(shift):
                               rng=np.random.default_rng(9))
     assert p == pytest.approx(result.pvalue, abs=4 * np.sqrt(2 * p / 1e4)) and p == sign_flip_test(differences)
     assert p != sign_flip_test(differences, seed=1)
+
+
+def test_numbers_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch):
+    values = np.random.default_rng(4).normal(0.05, size=150)
+    at_once = mean_interval(values), sign_flip_test(values)
+    monkeypatch.setattr(statistics, "_AT_ONCE", 777)
+    assert (mean_interval(values), sign_flip_test(values)) == at_once
 
 
 def test_p_values_of_equal_methods_are_uniform():

@@ -191,7 +191,7 @@ def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
 def files_by_stem(report, folder, suffixes):
     """Stem -> file for the files of these suffixes; a second file of one stem is a problem."""
     files = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else ():
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or path.name == "classes.txt":
             continue
         if path.stem in files:

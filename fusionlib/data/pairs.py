@@ -8,6 +8,7 @@ where a thermal camera fills 14 of the 16 bits, so scale such recordings yoursel
 """
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +74,12 @@ def read_bytes(path) -> bytes:
 
 def _refuse_what_is_no_file(path):
     """A pipe would be waited for, and a device may have no end."""
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        found = "a folder" if path.is_dir() else "a device, pipe or socket"
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it will say why that is impossible
+        return
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
         raise FusionError(f"{path}: expected a picture, found {found}; give the path of a file")
 
 
