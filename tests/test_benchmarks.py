@@ -1,6 +1,7 @@
 """The NumPy reference against our metrics, two independent writings of one definition, and the timing tool."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import metrics, numpy_metrics, peers, timing
+from benchmarks import fusion, metrics, numpy_metrics, peers, timing, training
 from fusionlib.errors import FusionError
 from fusionlib.metrics import PAPER, evaluate
 
@@ -79,6 +80,26 @@ def test_all_peers_and_ours_are_cases(monkeypatch):
     assert [case.way for case in peers.cases(arrays)] == arrays["ways"]
     for case in peers.cases(arrays):
         assert case.run().shape == (3, 64, 80)
+
+
+def test_ours_its_convolutions_and_a_copy_are_cases(monkeypatch):
+    monkeypatch.setattr(fusion, "SIZES", ((64, 300),))  # two tiles
+    found = fusion.cases(fusion.inputs())
+    assert {case.task for case in found} == {"fuse 300x64"}
+    ours, tiles, whole, copied, pictures = (case.run() for case in found)
+    assert ours.shape == (3, 64, 300) and copied[1].shape == (3, 64, 300) and pictures.shape == (64, 300, 3)
+    inner = (..., slice(6, -6), slice(6, -6))  # tiles have their own zeros around them
+    torch.testing.assert_close(tiles[inner], whole[inner], atol=1e-5, rtol=1e-4)
+
+
+def test_both_trainings_are_cases_that_run(monkeypatch):
+    small = replace(training.QUICK, fusion_batch=2, fusion_crop=32, dfh_batch=1, detect_size=(64, 96))
+    monkeypatch.setattr(training, "QUICK", small)
+    monkeypatch.setattr(training, "PAIRS", 4)
+    found = training.cases(training.inputs())
+    assert len({case.task for case in found}) == 2 and len(found) == 8
+    for case in found:
+        case.run()
 
 
 def test_operations_of_a_convolution_are_counted():

@@ -1,0 +1,71 @@
+"""Steps of both trainings through the suite's loop, against a bare PyTorch loop over batches that lie in memory."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.timing import Case
+from fusionlib import devices, loop
+from fusionlib.config import PROFILES
+from fusionlib.data import layouts, scenes
+from fusionlib.data.samples import DetectionSamples, FusionSamples
+from fusionlib.detection import load_yolov5
+from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
+from fusionlib.models.detection_loss import DetectionLosses
+
+PAIRS, WORDS = 32, (40, 384)
+QUICK = PROFILES["quick"]
+
+_folders = []  # temporary ones, which are removed at the end of the process that made them
+
+
+def inputs() -> dict:
+    """The folder of embedded scenes, written as pictures."""
+    _folders.append(tempfile.TemporaryDirectory())
+    folder = Path(_folders[-1].name) / "Scenes"
+    scenes.write(folder, PAIRS, 0)
+    return {"folder": str(folder)}
+
+
+def cases(arrays: dict) -> list[Case]:
+    """An epoch of stage 1 and some steps of stage 2, of the profile quick; the bare loop first."""
+    pairs = layouts.read(arrays["folder"]).pairs
+    crops = FusionSamples(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
+    whole = DetectionSamples(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
+    network, loss = FusionNetwork(), FusionLoss()
+    detector = load_yolov5(Path(loop.__file__).parent / "weights" / QUICK.detector, "cpu")
+
+    def fusion_losses(model, batch):
+        return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+
+    return [
+        *_ways(f"stage 1, {PAIRS // QUICK.fusion_batch} steps of {QUICK.fusion_batch} crops of {QUICK.fusion_crop}x"
+               f"{QUICK.fusion_crop}", network, fusion_losses, crops, QUICK.fusion_batch),
+        *_ways(f"stage 2, 2 steps of {QUICK.dfh_batch} images of {QUICK.detect_size[1]}x{QUICK.detect_size[0]}",
+               TextGuidedFusion(FusionNetwork(), WORDS[1]), DetectionLosses(detector, QUICK.fidelity), whole,
+               QUICK.dfh_batch),
+    ]  # fmt: skip
+
+
+def _ways(task, model, losses, samples, batch):
+    accelerator = devices.accelerator("no")
+    loader = accelerator.prepare(DataLoader(samples, batch, shuffle=True, collate_fn=samples.collate))
+    batches = list(loader)
+    optimizer = loop.adam(model, 1e-6)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def bare():
+        for each in batches:
+            total, _ = losses(model, each)
+            total.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    ours = partial(loop.run_epoch, accelerator, model, losses, optimizer=optimizer, scheduler=scheduler)
+    ways = {"bare loop": bare, "the suite's loop, the same batches": lambda: ours(batches),
+            "the suite's loop, pictures loaded and augmented": lambda: ours(loader),
+            "pictures loaded and augmented, nothing learned": lambda: list(loader)}  # fmt: skip
+    return [Case(task, way, run) for way, run in ways.items()]
