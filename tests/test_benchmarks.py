@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import fusion, metrics, numpy_metrics, peers, timing, training
+from benchmarks import fusion, growth, metrics, numpy_metrics, peers, timing, training
 from fusionlib.errors import FusionError
 from fusionlib.metrics import PAPER, evaluate
 
@@ -90,6 +90,14 @@ def test_ours_its_convolutions_and_a_copy_are_cases(monkeypatch):
     assert ours.shape == (3, 64, 300) and copied[1].shape == (3, 64, 300) and pictures.shape == (64, 300, 3)
     inner = (..., slice(6, -6), slice(6, -6))  # tiles have their own zeros around them
     torch.testing.assert_close(tiles[inner], whole[inner], atol=1e-5, rtol=1e-4)
+
+
+def test_growth_is_measured_and_drawn():
+    rows = [(task, count, *growth.measure(task, count)) for task in growth.TASKS for count in (3, 30)]
+    frame = pd.DataFrame(rows, columns=["task", "pairs", "seconds", "MB"])
+    assert (frame["seconds"] > 0).all() and (frame["MB"] >= 0).all() and len(frame) == 12
+    seconds, megabytes = growth.draw(frame).axes
+    assert (seconds.get_title(), megabytes.get_title()) == ("seconds", "MB") and seconds.get_xscale() == "log"
 
 
 def test_both_trainings_are_cases_that_run(monkeypatch):
