@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -133,6 +134,7 @@ def draw(frame: pd.DataFrame):
     long = frame.melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
     grid = sns.relplot(long, x="pairs", y="value", col="what", hue="task", style="task", kind="line", markers=True,
                        dashes=False, palette="colorblind", height=3, facet_kws={"sharey": False})  # fmt: skip
+    plt.close(grid.figure)  # what is drawn is saved, not shown
     grid.set(xscale="log", yscale="log", xlabel="pairs", ylabel="")
     for axes, name in zip(grid.axes.flat, ("seconds", "MB")):
         axes.set(title=name)
