@@ -23,6 +23,7 @@ from benchmarks.timing import RSS_UNIT
 from fusionlib import ROOT, data, feedback, plots, tables
 from fusionlib.data import splits
 from fusionlib.feedback.store import Answer
+from fusionlib.metrics import PAPER
 
 LINKS = 30_000  # to one file, of which some file systems allow no more than 65,000
 READS = 1000
@@ -41,7 +42,7 @@ def prepare(count: int, folder: Path) -> None:
 
 def index(count: int, folder: Path) -> Callable:
     """Find all pairs below a folder, with the sizes of their pictures."""
-    return lambda: data.read(folder / "data").require_pairs()
+    return lambda: data.read(folder / "data")
 
 
 def split(count: int, folder: Path) -> Callable:
@@ -86,7 +87,7 @@ def table(count: int, folder: Path) -> Callable:
     """Compare two methods in five metrics: means, bootstrap intervals, sign-flip tests."""
     names = pd.MultiIndex.from_product([["D"], [f"{number:06d}" for number in range(count)]], names=["dataset", "name"])
     values = np.random.default_rng(0).random((2, count, 5))
-    frames = {name: pd.DataFrame(rows, names, ["Q_AB/F", "Q_CV", "SSIM", "AG", "SCD"])
+    frames = {name: pd.DataFrame(rows, names, list(PAPER))
               for name, rows in zip(("ours", "other"), values)}  # fmt: skip
     for frame in frames.values():
         frame.attrs["convention"] = "vifb"

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Case
-from fusionlib import devices, loop
+from fusionlib import devices, fusing, loop
 from fusionlib.config import PROFILES
 from fusionlib.data import layouts, scenes
 from fusionlib.data.samples import DetectionSamples, FusionSamples
@@ -36,7 +36,7 @@ def cases(arrays: dict) -> list[Case]:
     crops = FusionSamples(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
     whole = DetectionSamples(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
     network, loss = FusionNetwork(), FusionLoss()
-    detector = load_yolov5(Path(loop.__file__).parent / "weights" / QUICK.detector, "cpu")
+    detector = load_yolov5(fusing.WEIGHTS / QUICK.detector, "cpu")
 
     def fusion_losses(model, batch):
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
