@@ -41,11 +41,11 @@ class Profile:
     detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
     variant: str = "full"
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
-    steer: float = 0.0  # share of samples with an instruction instead of an answer (ours, see `models.steering`)
-    steer_weight: float = 4.0  # of their loss beside the detector's (ours)
-    steer_steps: int = 0  # on crops with instructions alone, before the training with the detector (ours)
-    steer_crop: int = 96  # of these steps (ours)
-    steer_batch: int = 6  # of these steps (ours)
+    steer_steps: int = 0  # on crops with instructions, after the training with the detector (ours: `models.steering`)
+    steer_keep: float = 0.4  # share of these crops that have an answer instead, and stay as they are (ours)
+    steer_crop: int = 96  # (ours)
+    steer_batch: int = 6  # (ours)
+    steer_lr: float = 3e-3  # (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
@@ -93,14 +93,9 @@ PROFILES = {
         medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
-    # The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
-    "shipped": Profile(
-        name="shipped", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
-        fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
-        fusion_lr=1e-2, detect_size=(384, 480), fidelity=0.5, steer=0.25, steer_steps=3000, dfh_batch=2, dfh_epochs=30,
-        dfh_lr=3e-3,
-    ),
 }  # fmt: skip
+# The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
+PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", steer_steps=3000)
 
 
 def profile(name: str = "quick", **overrides) -> Profile:

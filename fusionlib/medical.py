@@ -79,7 +79,7 @@ class Slices(DetectionSamples):
         margin = (0, self.size[1] - ir.shape[2], 0, self.size[0] - ir.shape[1])
         ir, visible = pad(ir, margin), pad(visible, margin)
         return {"ir": ir, "visible": visible, "boxes": torch.zeros(0, 4), "text": self.text[index],
-                "instruction": "", "name": self.pairs[index].label}  # fmt: skip
+                "name": self.pairs[index].label}  # fmt: skip
 
 
 def example(pairs: Sequence[Pair]) -> Pair:

@@ -67,7 +67,7 @@ def train_text_dfh(
 
     The loss is that of YOLOv5 on the refined image in colour, plus fidelity * L_f of its luma; both are summed over
     the batch, so that their balance does not depend on the batch size. Where the profile has `steer_steps`, Text-DFH
-    first learns to follow instructions, on crops and without the detector, in the folder's "steering".
+    then learns to follow instructions, on crops and without the detector, in the folder's "steering".
 
     Args:
         network: the fusion network of stage 1; it is frozen.
@@ -81,34 +81,31 @@ def train_text_dfh(
     Returns:
         The network with Text-DFH after the last epoch, in evaluation mode.
     """
+    if settings.steer_steps and not scenes:
+        raise FusionError("steer_steps asks for steps on scenes with instructions, but no scenes were given: give "
+                          "pairs, with labels or without, or set steer_steps to 0")
     unlabelled = [p.name for p in train[0] if p.boxes is None]
     if not train[0] or not validation[0] or unlabelled:
         raise FusionError(f"stage 2 needs labelled pairs to train and to validate on; without labels: {unlabelled[:3]}")
+    # Before anything is trained, since it may be impossible.
+    instructions = encoded_instructions(train[1][0].shape[1]) if settings.steer_steps else {}
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
-    losses = DetectionLosses(detector, settings.fidelity)
-    instructions = {}
-    if settings.steer or settings.steer_steps:
-        losses = SteeredLosses(losses, network, settings.steer_weight)
-        instructions = encoded_instructions(train[1][0].shape[1])
-    if settings.steer_steps:
-        if not scenes:
-            raise FusionError("steer_steps asks for steps on scenes with instructions, but no scenes were given: give "
-                              "pairs, with labels or without, or set steer_steps to 0")
-        crops = {"resize": max(settings.detect_size), "crop": settings.steer_crop, "seed": settings.seed}
-        fit(
-            model, losses,
-            SteeringSamples(scenes, instructions=instructions, **crops, crops=12, relight=settings.fusion_relight),
-            SteeringSamples(validation[0], instructions=instructions, **crops, crops=4, train=False),
-            folder / "steering", settings, optimizer=adam(model, settings.dfh_lr), epochs=0,
-            steps=settings.steer_steps, batch=settings.steer_batch, settle=settings.settle,
-        )  # fmt: skip
-    seed = {"size": settings.detect_size, "seed": settings.seed}
+    size = {"size": settings.detect_size, "seed": settings.seed}
     fit(
-        model, losses,
-        DetectionSamples(train[0], text=train[1], steer=settings.steer, instructions=instructions, **seed),
-        DetectionSamples(validation[0], text=validation[1], train=False, **seed), folder, settings,
+        model, DetectionLosses(detector, settings.fidelity), DetectionSamples(train[0], text=train[1], **size),
+        DetectionSamples(validation[0], text=validation[1], train=False, **size), folder, settings,
         optimizer=adam(model, settings.dfh_lr), epochs=settings.dfh_epochs, batch=settings.dfh_batch,
-        settle=1.0 if settings.steer_steps else settings.settle,  # many crops have settled it better than few images
+        settle=settings.settle,
     )  # fmt: skip
+    if settings.steer_steps:
+        crops = {"instructions": instructions, "answers": train[1], "keep": settings.steer_keep,
+                 "resize": max(settings.detect_size), "crop": settings.steer_crop, "seed": settings.seed}  # fmt: skip
+        fit(
+            model, SteeredLosses(model), SteeringSamples(scenes, **crops, crops=12, relight=settings.fusion_relight),
+            SteeringSamples(validation[0], **crops, crops=4, train=False), folder / "steering", settings,
+            optimizer=adam(model, settings.steer_lr), epochs=0, steps=settings.steer_steps, batch=settings.steer_batch,
+            settle=1.0,  # the statistics of whole images, not of crops
+        )  # fmt: skip
+        models.save(model, folder / "last.safetensors")
     return models.load(folder / "last.safetensors", network)

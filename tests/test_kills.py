@@ -23,7 +23,7 @@ from fusionlib.models import FusionNetwork
 
 SETTINGS = replace(
     PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10, settle=0.5,
-    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, steer=0.5, steer_steps=6, steer_crop=32, steer_batch=4,
+    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, steer_steps=6, steer_crop=32, steer_batch=4,
 )  # fmt: skip
 KILLS = 5  # of each training, then it is left alone
 FORKS = multiprocessing.get_context("forkserver")  # from a process that has imported everything, and has no threads
@@ -50,7 +50,7 @@ def stage_1(data, folder):
 
 
 def stage_2(data, folder):
-    """With steps on instructions first, so that a kill may come in either."""
+    """With steps on instructions afterwards, so that a kill may come in either."""
     pairs = pairs_in(data)
     torch.manual_seed(3)
     texts = [torch.randn(3 + i, 384) for i in range(5)]

@@ -49,10 +49,10 @@ def parts():
     return FusionNetwork().eval(), detector, texts
 
 
-def stage_2(pairs, parts, folder, settings=SETTINGS):
+def stage_2(pairs, parts, folder, settings=SETTINGS, scenes=()):
     network, detector, texts = parts
     train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
-    return training.train_text_dfh(network, detector, train, validation, folder, settings)
+    return training.train_text_dfh(network, detector, train, validation, folder, settings, scenes)
 
 
 def test_stage_1_learns_and_says_how(pairs, tmp_path):
@@ -106,35 +106,34 @@ def test_settled_statistics_stay_as_they_are(pairs, tmp_path):
     assert not any(torch.equal(moving[name], half[name]) for name in statistics)
 
 
-def test_stage_2_can_be_steered(pairs, parts, tmp_path):
+def test_instructions_are_learned_after_the_detector(pairs, parts, tmp_path):
+    """On pairs without labels, too; what the detector taught is where it begins, and all of it is resumed."""
     network, detector, _ = parts
     texts = [torch.randn(3, 384) for _ in range(6)]
-    settings = replace(SETTINGS, steer=0.5, dfh_epochs=2)
-    training.train_text_dfh(network, detector, (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5]), tmp_path, settings)
-    curves = pd.read_csv(tmp_path / "curves.csv")
-    assert (curves["steering"] > 0).any() and (curves["validation detection"] > 0).all()
-    with pytest.raises(FusionError, match="the answers have 16"):
-        stage_2(pairs, parts, tmp_path / "other", settings)
-
-
-def test_instructions_can_be_learned_on_crops_first(pairs, parts, tmp_path):
-    """On pairs without labels, too; and what was learned is where the training with the detector begins."""
-    network, detector, _ = parts
-    texts = [torch.randn(3, 384) for _ in range(6)]
-    settings = replace(SETTINGS, steer=0.5, steer_steps=7, steer_crop=32, steer_batch=4, dfh_epochs=1)
     train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
-    training.train_text_dfh(network, detector, train, validation, tmp_path, settings, pairs[4:])
-    first = pd.read_csv(tmp_path / "steering" / "curves.csv")
-    assert len(first) == 2 and (first["steering"] > 0).all() and (first["detection"] == 0).all()  # 6 steps an epoch
-    learned = models.load(tmp_path / "steering" / "last.safetensors", network).harmonise.state_dict()
-    assert any(value.abs().sum() > 0 for name, value in learned.items() if "layers.2.weight" in name)
-    still = replace(settings, dfh_lr=0.0)
-    model = training.train_text_dfh(network, detector, train, validation, tmp_path / "still", still, pairs[4:])
-    weights = [name for name, _ in model.harmonise.named_parameters()]
-    first = models.load(tmp_path / "still" / "steering" / "last.safetensors", network).harmonise.state_dict()
-    assert all(torch.equal(first[name], model.harmonise.state_dict()[name]) for name in weights)
-    with pytest.raises(FusionError, match="scenes"):
-        training.train_text_dfh(network, detector, train, validation, tmp_path / "none", settings)
+
+    def learn(folder, scenes=pairs[4:], **changes):
+        settings = replace(SETTINGS, steer_crop=32, steer_batch=4, dfh_epochs=2, **changes)
+        model = training.train_text_dfh(network, detector, train, validation, tmp_path / folder, settings, scenes)
+        return model.harmonise.state_dict()
+
+    taught = learn("taught")
+    steered = learn("steered", steer_steps=7)
+    curves = pd.read_csv(tmp_path / "steered" / "steering" / "curves.csv")
+    assert len(curves) == 2 and (curves["steering"] > 0).all()  # 6 steps an epoch
+    pd.testing.assert_frame_equal(
+        *(pd.read_csv(tmp_path / folder / "curves.csv").drop(columns="seconds") for folder in ("taught", "steered"))
+    )
+    assert any(not torch.equal(taught[name], steered[name]) for name in taught)
+    still = learn("still", steer_steps=7, steer_lr=0.0)
+    assert all(torch.equal(taught[name], still[name]) for name in taught)
+    (tmp_path / "steered" / "last.safetensors").unlink()  # as if killed before the last word
+    again = learn("steered", steer_steps=7)
+    assert all(torch.equal(again[name], steered[name]) for name in steered)
+    with pytest.raises(FusionError, match="no scenes were given"):
+        learn("none", scenes=(), steer_steps=7)
+    with pytest.raises(FusionError, match="the answers have 16"):
+        stage_2(pairs, parts, tmp_path / "other", replace(SETTINGS, steer_steps=7), pairs)
 
 
 def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):

@@ -111,35 +111,35 @@ def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
         "text": pad_sequence(text, batch_first=True),
         "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
         "boxes": [s["boxes"] for s in samples],
-        "instruction": [s["instruction"] for s in samples],
+        "instruction": [s.get("instruction", "") for s in samples],
         "name": [s["name"] for s in samples],
     }
 
 
 class SteeringSamples(FusionSamples):
-    """Crops that each carry an instruction in one of its wordings, in the form of DetectionSamples without boxes.
+    """Crops that each carry an instruction in one of its wordings, or an answer, as DetectionSamples without boxes.
 
     Args:
         pairs, and options of FusionSamples.
         instructions: {name: features [L,D] of ways to say it}.
+        answers: features [L,D] of answers about images.
+        keep: share of the crops that carry one of the answers; their instruction is "".
     """
 
     collate = staticmethod(collate)
 
-    def __init__(self, pairs: Sequence[Pair], *, instructions: Mapping[str, Sequence[Tensor]], **options):
+    def __init__(self, pairs: Sequence[Pair], *, instructions: Mapping[str, Sequence[Tensor]],
+                 answers: Sequence[Tensor], keep: float, **options):  # fmt: skip
         super().__init__(pairs, **options)
-        self.instructions = instructions
+        self.instructions, self.answers, self.keep = instructions, answers, keep
 
     def sample(self, index: int) -> dict[str, Tensor]:
-        """A crop with an instruction."""
-        name, text = draw_instruction(self.instructions, np.random.default_rng([self.seed, self.epoch, index]))
+        """A crop with words."""
+        draw = np.random.default_rng([self.seed, self.epoch, index])
+        name = "" if draw.random() < self.keep else list(self.instructions)[draw.integers(len(self.instructions))]
+        ways = self.instructions[name] if name else self.answers
+        text = ways[int(draw.integers(len(ways)))]
         return super().sample(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
-
-
-def draw_instruction(instructions: Mapping[str, Sequence[Tensor]], draw: np.random.Generator) -> tuple[str, Tensor]:
-    """The name of an instruction and its features in one of its wordings."""
-    name = list(instructions)[draw.integers(len(instructions))]
-    return name, instructions[name][draw.integers(len(instructions[name]))]
 
 
 class DetectionSamples(Samples):
@@ -149,20 +149,17 @@ class DetectionSamples(Samples):
         pairs: labelled pairs.
         size: (H, W) of all samples; images keep their aspect ratio, the rest is filled at the right and the bottom.
         text: features [L,D] of each pair's answer, in the order of pairs.
-        seed: of the augmentation (flip) and of the choice of instructions.
+        seed: of the augmentation (flip).
         train: augment.
-        steer: share of samples that carry an instruction in place of the answer.
-        instructions: {name: features [L,D] of ways to say it}.
     """
 
     collate = staticmethod(collate)
 
     def __init__(
-        self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True,
-        steer: float = 0.0, instructions: Mapping[str, Sequence[Tensor]] | None = None,
-    ):  # fmt: skip
+        self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0, train: bool = True
+    ):
         super().__init__(pairs, seed, train)
-        self.size, self.text, self.steer, self.instructions = size, text, steer, instructions or {}
+        self.size, self.text = size, text
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """A whole image."""
@@ -170,16 +167,8 @@ class DetectionSamples(Samples):
         boxes = people(self.pairs[index], self.size)
         if self.train:
             ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
-        name, text = self._told(index)
-        return {"ir": ir, "visible": visible, "boxes": boxes, "text": text, "instruction": name,
-                "name": self.pairs[index].label}  # fmt: skip
-
-    def _told(self, index: int) -> tuple[str, Tensor]:
-        """The name of an instruction and its features in one of its wordings, or "" and the answer's."""
-        draw = np.random.default_rng([self.seed, self.epoch, index])
-        if draw.random() >= self.steer:
-            return "", self.text[index]
-        return draw_instruction(self.instructions, draw)
+        label = self.pairs[index].label
+        return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index], "name": label}
 
 
 def people(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:

@@ -12,8 +12,6 @@ from fusionlib.models.fusion_loss import FusionLoss
 class DetectionLosses:
     """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
 
-    PARTS = ("detection", "fidelity", "box", "obj", "cls")
-
     def __init__(self, detector: YOLOv5, fidelity: float):
         self.detector = freeze(detector)
         self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
@@ -22,11 +20,7 @@ class DetectionLosses:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
-        return self.judge(refine(model, batch), batch)
-
-    def judge(self, refined: Tensor, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of refined luma [B,1,H,W] of a batch -> (total, parts)."""
-        ir, (y, cbcr) = batch["ir"], split_luma(batch["visible"])
+        refined, ir, (y, cbcr) = refine(model, batch), batch["ir"], split_luma(batch["visible"])
         self.detector.to(ir.device)
         self.loss.to(ir.device)
         classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]

@@ -1,23 +1,22 @@
 """Instructions that Text-DFH learns to follow: words, and what they ask of the image of stage 1. Not in the paper.
 
 The detector in the loss of stage 2 rewards what makes people easier to find, and nothing else: under it, "darker" and
-"brighter" come to mean the same. So that a user can steer the image by words, some samples of a training carry an
-instruction in place of an answer, and the image that it asks for as their target.
+"brighter" come to mean the same. So that a user can steer the image by words, Text-DFH then learns from crops that have
+an instruction, with the image that it asks for as their target.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
-from fusionlib.data.pairs import split_luma
 from fusionlib.errors import FusionError
 from fusionlib.feedback.encode import DIM, encode
-from fusionlib.models.detection_loss import DetectionLosses, refine
+from fusionlib.models.detection_loss import refine
 from fusionlib.models.fusion_loss import FusionLoss
-from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.text_dfh import TextGuidedFusion
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Instruction:
     """Something to ask for.
 
     texts: ways to say it; the last one is kept out of the training, to see whether other words are understood. change:
-    the luma of stage 1 and infrared, [1,H,W] in 0..1, to the luma that is asked for. measure: the property that changes
+    a refined luma and infrared, [1,H,W] in 0..1, to the luma that is asked for. measure: the property that changes
     (a field of `feedback.rules.Measures`), up (1) or down (-1) by `sign`.
     """
 
@@ -105,45 +104,36 @@ def encoded_instructions(dim: int) -> dict[str, list[Tensor]]:
     """
     if dim != DIM:
         raise FusionError(f"instructions have {DIM} features a token, those of the sentence encoder, but the answers "
-                          f"have {dim}: set steer to 0, or take a back end whose answers come as text")
+                          f"have {dim}: set steer_steps to 0, or take a back end whose answers come as text")
     return {name: encode(list(told.texts[:-1])) for name, told in INSTRUCTIONS.items()}
 
 
 class SteeredLosses:
-    """The loss of stage 2 for batches in which some samples carry an instruction instead of an answer.
+    """The loss that instructions are learned by: mean |F - T| + mean |S(F) - S(T)|, S being `sobel`.
 
-    Those with an answer have the loss of `DetectionLosses`; the others weight * (mean |F - T| + mean |S(F) - S(T)|),
-    where T is what the instruction makes of the image of stage 1 and S is `sobel`. Both are summed over their samples.
+    T is what the instruction makes of the image that the same words gave before any instruction was learned; with an
+    answer in their place it is that image itself, so that what the detector taught is kept.
+
+    Args:
+        model: as it is now; a copy of it makes the images that instructions are about.
     """
 
-    def __init__(self, detection: DetectionLosses, network: FusionNetwork, weight: float):
-        self.detection, self.network, self.weight = detection, network, weight
+    def __init__(self, model: TextGuidedFusion):
+        config = model.harmonise["ir"].config
+        self.before = TextGuidedFusion(model.network, config["text_dim"], config["variant"]).eval()
+        self.before.load_state_dict(model.state_dict())  # no deep copy: accelerate may have wrapped its methods
         self.loss = FusionLoss(intensity=1.0, edge=1.0)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch as `collate` makes it -> (total, parts); a part counts as 0 for samples that it is not about."""
-        refined, parts = refine(model, batch), {}
-        told, answered = ([row for row, name in enumerate(batch["instruction"]) if bool(name) == wanted]
-                          for wanted in (True, False))  # fmt: skip
-        total = zero = refined.new_zeros(())
-        if answered:
-            detection, parts = self.detection.judge(refined[answered], _rows(batch, answered))
-            total = total + detection
-        # Every batch has all parts, in this order: processes that train together add them up.
-        parts = {name: len(answered) / len(refined) * parts.get(name, zero) for name in self.detection.PARTS}
-        if told:
-            target = self._targets(_rows(batch, told))
-            steering, _ = self.loss(refined[told], target, target)  # the larger of the target and itself
-            total = total + self.weight * len(told) * steering
-            parts["steering"] = len(told) / len(refined) * steering.detach()
-        return total, {"steering": zero, **parts}
+        """A batch of SteeringSamples as `collate` makes it -> (total, parts)."""
+        refined, target = refine(model, batch), self.targets(batch)
+        total, _ = self.loss(refined, target, target)  # the larger of the target and itself
+        return total, {"steering": total.detach()}
 
     @torch.no_grad()
-    def _targets(self, batch: dict) -> Tensor:
-        fused = self.network(batch["ir"], split_luma(batch["visible"])[0])
-        changes = [INSTRUCTIONS[name].change for name in batch["instruction"]]
-        return torch.stack([change(*each) for change, *each in zip(changes, fused, batch["ir"])]).clamp(0, 1)
-
-
-def _rows(batch: dict, rows: Sequence[int]) -> dict:
-    return {k: [v[row] for row in rows] if isinstance(v, list) else v[rows] for k, v in batch.items()}
+    def targets(self, batch: dict) -> Tensor:
+        """What the batch asks for: [B,1,H,W] in 0..1."""
+        images = refine(self.before.to(batch["ir"].device), batch)
+        asked = [INSTRUCTIONS[name].change(luma, ir) if name else luma
+                 for name, luma, ir in zip(batch["instruction"], images, batch["ir"])]  # fmt: skip
+        return torch.stack(asked).clamp(0, 1)

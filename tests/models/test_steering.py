@@ -1,4 +1,4 @@
-"""Instructions: what they ask for is what they say, and a batch with some of them has the loss that it should have."""
+"""Instructions: what they ask for is what they say, and a batch with some of them has the targets that it should."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,16 @@ import torch
 
 from fusionlib.data import Pair, scenes
 from fusionlib.data.pairs import as_tensor, split_luma, write_image
-from fusionlib.data.samples import DetectionSamples, collate
-from fusionlib.detection import YOLOv5
+from fusionlib.data.samples import SteeringSamples, collate
 from fusionlib.errors import FusionError
 from fusionlib.feedback.encode import DIM, encode
 from fusionlib.feedback.rules import measure
 from fusionlib.models import FusionNetwork, TextGuidedFusion, sobel
-from fusionlib.models.detection_loss import DetectionLosses, refine
+from fusionlib.models.detection_loss import refine
 from fusionlib.models.steering import INSTRUCTIONS, SteeredLosses, encoded_instructions
 
 TOLD = {name: [torch.full((2, 8), float(number))] for number, name in enumerate(INSTRUCTIONS, 1)}
+ANSWERS = [torch.full((3, 8), -1.0), torch.full((4, 8), -2.0)]
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +27,17 @@ def pairs(tmp_path_factory):
     return [Pair("Toy", "train", str(i), folder / "ir.png", folder / "vi.png", *boxes) for i in range(4)]
 
 
-@pytest.fixture(scope="module")
-def stage_2():
+@pytest.fixture
+def model():
     torch.manual_seed(0)
     model = TextGuidedFusion(FusionNetwork().eval(), 8).eval()
     for harmonise in model.harmonise.values():
         torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.05)
-    return model, DetectionLosses(YOLOv5(1, depth=0.33, width=0.125, names=["person"]), fidelity=1.0)
+    return model
 
 
-def samples(pairs, steer, **options):
-    text = [torch.zeros(3, 8)] * len(pairs)
-    return DetectionSamples(pairs, (64, 64), text, steer=steer, instructions=TOLD, **options)
+def samples(pairs, keep, **options):
+    return SteeringSamples(pairs, instructions=TOLD, answers=ANSWERS, keep=keep, resize=64, crop=32, **options)
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)
@@ -57,7 +56,7 @@ def test_a_target_has_more_or_less_of_what_it_is_about(name):
 
 
 def test_the_share_of_instructions_and_their_choice_come_from_the_seed(pairs):
-    few = samples(pairs * 100, 0.25)
+    few = samples(pairs * 100, 0.75)
     names = [few[index]["instruction"] for index in range(400)]
     assert names == [few[index]["instruction"] for index in range(400)]
     assert 60 < sum(map(bool, names)) < 140  # 100 expected
@@ -66,48 +65,42 @@ def test_the_share_of_instructions_and_their_choice_come_from_the_seed(pairs):
     assert names != [few[index]["instruction"] for index in range(400)]
     for index in range(20):
         sample = few[index]
-        expected = TOLD[sample["instruction"]][0] if sample["instruction"] else torch.zeros(3, 8)
-        assert torch.equal(sample["text"], expected)
-    assert not any(samples(pairs, 0.0)[index]["instruction"] for index in range(4))
+        ways = TOLD[sample["instruction"]] if sample["instruction"] else ANSWERS
+        assert any(torch.equal(sample["text"], way) for way in ways)
+    assert all(samples(pairs, 0.0)[index]["instruction"] for index in range(4))
+    assert not any(samples(pairs, 1.0)[index]["instruction"] for index in range(4))
 
 
-def test_without_instructions_the_loss_is_that_of_detection(pairs, stage_2):
-    model, detection = stage_2
-    batch = collate([samples(pairs, 0.0)[index] for index in range(2)])
-    plain, parts = detection(model, batch)
-    steered, more = SteeredLosses(detection, model.network, 4.0)(model, batch)
-    assert steered.item() == pytest.approx(plain.item(), rel=1e-6)
-    assert more.pop("steering") == 0
-    assert {key: value.item() for key, value in more.items()} == pytest.approx({k: v.item() for k, v in parts.items()})
-
-
-def test_a_mixed_batch_adds_both_losses(pairs, stage_2):
-    model, detection = stage_2
-    told, answered = samples(pairs, 1.0), samples(pairs, 0.0)
+def test_targets_are_about_the_image_that_the_words_gave_before(pairs, model):
+    told, answered = samples(pairs, 0.0), samples(pairs, 1.0)
     mixed = [told[0], answered[1], told[2]]
-    total, parts = SteeredLosses(detection, model.network, 4.0)(model, collate(mixed))
-    with torch.no_grad():
-        expected = detection(model, collate(mixed[1:2]))[0]
-        steering = []
-        for sample in (mixed[0], mixed[2]):
-            batch = collate([sample])
-            refined, fused = refine(model, batch), model.network(batch["ir"], split_luma(batch["visible"])[0])
-            target = INSTRUCTIONS[sample["instruction"]].change(fused[0], batch["ir"][0])[None].clamp(0, 1)
-            steering.append((refined - target).abs().mean() + (sobel(refined) - sobel(target)).abs().mean())
-    assert total.item() == pytest.approx(expected.item() + 4.0 * sum(steering).item(), rel=1e-4)
-    assert parts["steering"].item() == pytest.approx(sum(steering).item() / 3, rel=1e-4)
-    assert list(parts) == ["steering", *DetectionLosses.PARTS]
-    _, alone = SteeredLosses(detection, model.network, 4.0)(model, collate([told[0]]))
-    assert list(alone) == list(parts) and alone["detection"] == 0  # processes that train together add these up
+    losses = SteeredLosses(model)
+    torch.nn.init.normal_(model.harmonise["vi"].layers[-1].weight, std=0.2)  # it goes on learning; the targets stay
+    batch = collate(mixed)
+    total, parts = losses(model, batch)
+    expected = []
+    for sample in mixed:
+        one = collate([sample])
+        with torch.no_grad():
+            luma, refined = refine(losses.before, one), refine(model, one)
+        name = sample["instruction"]
+        target = INSTRUCTIONS[name].change(luma[0], one["ir"][0])[None].clamp(0, 1) if name else luma
+        torch.testing.assert_close(losses.targets(one), target)
+        expected.append((refined - target).abs().mean() + (sobel(refined) - sobel(target)).abs().mean())
+    assert total.item() == pytest.approx(sum(expected).item() / 3, rel=1e-4) == parts["steering"].item()
+    assert sum(expected) > 0 and list(parts) == ["steering"]
 
 
-def test_instructions_reach_text_dfh_and_nothing_frozen(pairs, stage_2):
-    model, detection = stage_2
-    total, _ = SteeredLosses(detection, model.network, 1.0)(model, collate([samples(pairs, 1.0)[0]]))
-    total.backward()
-    assert all(parameter.grad is None for parameter in model.network.parameters())
+def test_a_model_that_keeps_to_answers_has_no_loss(pairs, model):
+    total, _ = SteeredLosses(model)(model, collate([samples(pairs, 1.0)[index] for index in range(3)]))
+    assert total.item() < 1e-6
+
+
+def test_instructions_reach_text_dfh_and_nothing_frozen(pairs, model):
+    losses = SteeredLosses(model)
+    losses(model, collate([samples(pairs, 0.0)[0]]))[0].backward()
+    assert all(parameter.grad is None for parameter in (*model.network.parameters(), *losses.before.parameters()))
     assert sum(p.grad.abs().sum() for p in model.harmonise.parameters() if p.grad is not None) > 0
-    model.zero_grad()
 
 
 def test_one_wording_of_each_is_kept_out_of_the_training():
@@ -116,5 +109,5 @@ def test_one_wording_of_each_is_kept_out_of_the_training():
         name: len(told.texts) - 1 for name, told in INSTRUCTIONS.items()}  # fmt: skip
     last = encode([INSTRUCTIONS["darker"].texts[-1]])[0]
     assert not any(way.shape == last.shape and torch.allclose(way, last) for ways in encoded.values() for way in ways)
-    with pytest.raises(FusionError, match=r"the answers have 4096: set steer to 0"):
+    with pytest.raises(FusionError, match=r"the answers have 4096: set steer_steps to 0"):
         encoded_instructions(4096)
