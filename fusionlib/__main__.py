@@ -38,6 +38,18 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
     run.add_argument("--publish", action="store_true", help="copy the executed notebooks back to notebooks/")
 
+    train = commands.add_parser(
+        "train", help="train as a notebook does, without the notebook; on several devices, too",
+        description="Train what notebook 02 or 04 trains, in the folder of its run, where the notebook finds it. After "
+        "an interrupt, the same command goes on. 'accelerate launch --multi_gpu -m fusionlib train ...' shares each "
+        "batch among GPUs, and machines; the batch must be a multiple of their number.",
+    )  # fmt: skip
+    train.add_argument("number", help="02 or 04; the notebooks before it must be done")
+    train.add_argument("--profile", default="quick", help="quick (default), small or paper")
+    train.add_argument("--data-root", default="", help="folder that holds LLVIP/, M3FD/, MSRS/ and so on")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of its parameters cell")
+    train.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
+
     report = commands.add_parser(
         "report", help="join the executed notebooks, tables and figures of a run into pages",
         description="Write pages that open from disk, without a server and without network: an overview of the run "
@@ -85,8 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     export = commands.add_parser("export", help="write the stage-1 network as a file that runs without this package")
     export.add_argument("--out", required=True, metavar="FILE", help="ends in .pt2 (torch.export) or .onnx")
 
-    train = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
-    train.add_argument("--out", default=None, help="the file to write; default: the one in the package")
+    scene = commands.add_parser("train-detector", help="train the small detector of the quick profile again")
+    scene.add_argument("--out", default=None, help="the file to write; default: the one in the package")
 
     peer = commands.add_parser(
         "train-peer", help="train a compared method on your pairs",
@@ -145,6 +157,16 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    from fusionlib import distributed, headless
+
+    settings = parse_settings(arguments.set)
+    folder = headless.train(arguments.number, arguments.profile, arguments.data_root, arguments.out, settings)
+    if distributed.process().is_main_process:
+        print(f"trained: {folder}")
+    return 0
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from fusionlib import report, suite
 
@@ -162,7 +184,7 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from fusionlib import feedback
+    from fusionlib import distributed, feedback
     from fusionlib.data.pictures import Pictures, find_pictures
 
     paths = find_pictures(arguments.images)
@@ -172,7 +194,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     before = len(store)
     question = arguments.question or feedback.QUESTION
     answers = feedback.ask(Pictures(paths), responder, question, store, names)
-    if feedback.process().is_main_process:
+    if distributed.process().is_main_process:
         new = len(store) - before
         print(f"{len(answers)} pictures, {new} new answers of {responder.model}, kept in {store.folder}")
     return 0

@@ -20,4 +20,4 @@ def accelerator(precision: str = "no", **options) -> Accelerator:
     """
     # accelerate keeps the first precision of a process and refuses any other: in a notebook the next cell may want one.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, **options)
+    return Accelerator(mixed_precision=precision, cpu=best().type == "cpu", **options)

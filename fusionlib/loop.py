@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -20,6 +21,7 @@ from fusionlib import devices, models
 from fusionlib.config import Profile
 from fusionlib.data.pairs import write_atomically
 from fusionlib.data.samples import Samples
+from fusionlib.distributed import share_statistics
 from fusionlib.errors import FusionError, first_line
 from fusionlib.runs import alone, write_json
 
@@ -66,7 +68,8 @@ def fit(
         settings: the profile, for seed, precision, workers and schedule.
         optimizer: over the parameters to train.
         epochs: passes over `train`.
-        batch: samples in a batch on each device.
+        batch: samples in a batch; the processes of `accelerate launch` share it equally, and what is missing in the
+            last batch of an epoch is taken from its first.
         steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
         schedule: of the learning rate, instead of the profile's.
         clip: norm that gradients are cut to.
@@ -75,21 +78,27 @@ def fit(
         save: writes the weights of `model` to a path.
 
     Raises:
-        FusionError: unknown schedule, a loss that is not finite, a state that cannot be written or read, or another
-            process that trains in the folder.
+        FusionError: unknown schedule, a batch that the processes cannot share, a loss that is not finite, a state that
+            cannot be written or read, or another process that trains in the folder.
     """
     accelerator = devices.accelerator(
         settings.amp, log_with="tensorboard", project_dir=folder,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=settings.seed),
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True, data_seed=settings.seed, split_batches=True),
     )  # fmt: skip
+    processes = accelerator.num_processes
+    if batch % processes:
+        raise FusionError(f"{processes} processes cannot share a batch of {batch} equally: set the batch to a multiple "
+                          "of their number")
+    share_statistics(model)
     options = {"batch_size": batch, "num_workers": settings.workers, "collate_fn": train.collate}
     loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
-    planned = steps * accelerator.num_processes if steps else epochs * len(loader)  # as the scheduler counts them
+    planned = steps or epochs * len(loader)
     factor = schedule or SCHEDULES.get(settings.schedule)
     if factor is None:
         raise FusionError(f"schedule must be one of {', '.join(SCHEDULES)}, but is {settings.schedule!r}")
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, planned))
-    model, optimizer, loader, check, scheduler = accelerator.prepare(model, optimizer, loader, check, scheduler)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     epochs = math.ceil(steps / len(loader)) if steps else epochs
     with alone(folder) if accelerator.is_main_process else nullcontext():
         accelerator.init_trackers("tensorboard")
@@ -114,7 +123,8 @@ def fit(
             except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
                 raise FusionError(f"{folder}: epoch {epoch + 1} could not be kept ({first_line(error)}): make "
                                   f"room, or mend the folder, and run again; it goes on after epoch {epoch}") from error
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # `end_training` would end the group of processes, too
+            tracker.finish()
 
 
 def run_epoch(
@@ -128,6 +138,7 @@ def run_epoch(
     """
     sums, images = {}, 0
     for batch in loader:
+        batch = send_to_device(batch, accelerator.device)  # the validation's, which every process does alike
         with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
             total, parts = losses(model, batch)
         if not torch.isfinite(total):

@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import fusionlib
+from fusionlib import distributed
 from fusionlib.config import PROFILES, Profile, profile
 from fusionlib.data.pairs import Pair, write_atomically
 from fusionlib.errors import FusionError
@@ -62,7 +63,8 @@ class Run:
         """
         inputs = {**inputs, "seed": self.profile.seed, "code": source_fingerprint(*code)}
         stage = Stage(self, self.folder / name, fingerprint(inputs), inputs)
-        stage.claim()
+        with distributed.process().main_process_first():  # the others find it claimed
+            stage.claim()
         return stage
 
     def weights(self, name: str) -> Path:
@@ -124,7 +126,8 @@ class Stage:
             "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__},
             "facts": facts,
         }
-        write_json(self.folder / "provenance.json", record)
+        if distributed.process().is_main_process:
+            write_json(self.folder / "provenance.json", record)
 
     def claim(self) -> None:
         """Make the folder this fingerprint's: move another one's results aside, bring our own back."""
@@ -157,7 +160,8 @@ def begin(name: str = "quick", data_root: str = "", out: str = "", **overrides) 
     folder = Path(out) if out else fusionlib.ROOT / "data" / "runs" / name
     root = _data_root(settings, folder, data_root)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of `accelerate launch` on this machine
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // beside))
     torch.manual_seed(settings.seed)
     return Run(settings, folder.resolve(), root.resolve())
 

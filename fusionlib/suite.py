@@ -55,13 +55,8 @@ def run(
     Raises:
         FusionError: unknown profile, notebook or setting, or another run works in the folder.
     """
-    if profile not in PROFILES:
-        raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
     notebooks = select(only)
-    given = dict(settings or {})
-    given |= {k: v for k, v in {"data_root": absolute(data_root), "out": absolute(out)}.items() if v}
-    given |= {} if profile == "quick" else {"profile": profile}
-    check_settings(given, notebooks)
+    given = settings_of(notebooks, profile, data_root, out, settings)
     folder = run_folder(profile, out)
     rows = []
     with alone(folder):
@@ -146,12 +141,24 @@ def parameters(notebook: Path) -> dict:
     return {n.targets[0].id: ast.literal_eval(n.value) for n in nodes}
 
 
-def check_settings(settings: dict, notebooks: Sequence[Path]) -> None:
-    """Refuse a setting that no notebook knows: a typo would otherwise be ignored for hours."""
+def settings_of(
+    notebooks: Sequence[Path], profile: str, data_root: str = "", out: str = "", settings: dict | None = None
+) -> dict:
+    """Values for the parameters cells, from what `run` is given.
+
+    Raises:
+        FusionError: unknown profile, or a setting that no notebook knows: a typo would otherwise be ignored for hours.
+    """
+    if profile not in PROFILES:
+        raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
+    given = dict(settings or {})
+    given |= {k: v for k, v in {"data_root": absolute(data_root), "out": absolute(out)}.items() if v}
+    given |= {} if profile == "quick" else {"profile": profile}
     known = {name for notebook in notebooks for name in parameters(notebook)}
-    unknown = [name for name in settings if name not in known]
+    unknown = [name for name in given if name not in known]
     if unknown:
         raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return given
 
 
 def run_folder(profile: str, out: str = "") -> Path:

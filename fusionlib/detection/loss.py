@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import one_hot
 from torchvision.ops import box_convert, complete_box_iou_loss
 
+from fusionlib.distributed import replicas, weight_of
 from fusionlib.errors import FusionError
 
 #: Gains of the three terms and the largest ratio of sides at which an anchor still matches (official `scratch-low`).
@@ -90,20 +91,21 @@ class YOLOv5Loss(nn.Module):
         for raw, anchors, balance in zip(maps, self.anchors.to(maps[0].device), _BALANCE):
             wanted = torch.zeros_like(raw[..., 4])
             cells, label, anchor_wh, truth = self.match(raw.shape[2:4], anchors, targets)
+            weight = weight_of(len(label), raw.device)
             if len(label):
                 p = raw[cells]  # [n, 5 + num_classes]
                 centre = 2 * p[:, :2].sigmoid() - 0.5
                 size = (2 * p[:, 2:4].sigmoid()) ** 2 * anchor_wh
                 pred = torch.cat((centre, size), 1)
                 loss = complete_box_iou_loss(box_convert(pred, "cxcywh", "xyxy"), box_convert(truth, "cxcywh", "xyxy"))
-                box = box + loss.mean()
+                box = box + weight * loss.mean()
                 wanted[cells] = (1 - loss.detach()).clamp(min=0)
                 if self.num_classes > 1:
-                    cls = cls + bce(p[:, 5:], one_hot(label, self.num_classes).to(p))
+                    cls = cls + weight * bce(p[:, 5:], one_hot(label, self.num_classes).to(p))
             obj = obj + balance * bce(raw[..., 4], wanted)
         box, obj, cls = self.hyp["box"] * box, self.hyp["obj"] * obj, self.hyp["cls"] * cls
         terms = {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
-        return (box + obj + cls) * len(maps[0]), terms
+        return (box + obj + cls) * len(maps[0]) * replicas(), terms
 
     def match(self, size: Sequence[int], anchors: torch.Tensor, targets: torch.Tensor):
         """Which cells and anchors of one map are responsible for which target.

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 import fusionlib
 from fusionlib import devices
+from fusionlib.distributed import replicas
 from fusionlib.errors import FusionError, first_line
 
 from .checkpoints import load_yolov5, save_yolov5
@@ -92,7 +93,7 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
             scheduler.step()
             optimizer.zero_grad()
             average.update_parameters(model)
-            sums += torch.stack((total.detach() / len(images), *terms.values()))
+            sums += torch.stack((total.detach() / (len(images) * replicas()), *terms.values()))
         means = (accelerator.reduce(sums, "mean") / len(loader)).tolist()
         row = {"epoch": epoch + 1, "learning_rate": scheduler.get_last_lr()[0],
                **dict(zip(("loss", "box", "obj", "cls"), means))}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, distributed
 
+from fusionlib.distributed import process
 from fusionlib.errors import FusionError
-from fusionlib.feedback.backends import make, process
+from fusionlib.feedback.backends import make
 from fusionlib.feedback.controls import Shuffled
 from fusionlib.feedback.encode import encode
 from fusionlib.feedback.progress import Progress

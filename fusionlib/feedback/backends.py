@@ -11,15 +11,8 @@ import functools
 import importlib
 import inspect
 
-from accelerate import PartialState
-
-from fusionlib import devices
+from fusionlib.distributed import process
 from fusionlib.errors import FusionError
-
-
-def process() -> PartialState:
-    """This process among those of `accelerate launch`; from now on the best device is its own."""
-    return PartialState(cpu=devices.best().type == "cpu")  # else accelerate does not share work among CPUs
 
 
 def _build(name: str, module: str, kind: str, /, **options):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from fusionlib.data.pairs import merge_luma, split_luma
 from fusionlib.data.samples import PERSON
 from fusionlib.detection import YOLOv5, YOLOv5Loss, class_indices, freeze, to_targets
+from fusionlib.distributed import replicas
 from fusionlib.models.fusion_loss import FusionLoss
 
 
@@ -27,8 +28,9 @@ class DetectionLosses:
         targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
         detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
         fidelity, _ = self.fusion_loss(refined, ir, y)
-        total = detection + self.fidelity * len(ir) * fidelity
-        return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
+        count = len(ir) * replicas()
+        total = detection + self.fidelity * count * fidelity
+        return total, {"detection": detection.detach() / count, "fidelity": fidelity.detach(), **parts}
 
 
 def refine(model: nn.Module, batch: dict) -> Tensor:

@@ -1,0 +1,72 @@
+"""What the processes of `accelerate launch` share, so that they train as one process would on the same batch.
+
+Each process sees an equal part of a batch, and the gradients are averaged. That is the gradient of the whole batch as
+far as a loss is a mean over images; what else depends on the batch is put right here.
+"""
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, distributed, nn
+
+from fusionlib import devices
+
+
+def process() -> PartialState:
+    """This process among those of `accelerate launch`; from now on the best device is its own."""
+    return PartialState(cpu=devices.best().type == "cpu")  # else accelerate does not share work among CPUs
+
+
+def replicas() -> int:
+    """How many processes share the batch: all of them in training; without gradients each sees a batch of its own."""
+    shared = torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if shared else 1
+
+
+def weight_of(count: int, device: torch.device) -> float | Tensor:
+    """What a mean over so many things in this process counts, for the mean over all processes' to be that of all."""
+    if replicas() == 1:
+        return 1.0
+    total = torch.tensor(float(count), device=device)
+    distributed.all_reduce(total)
+    return count * replicas() / total.clamp_min(1)
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes, with the gradient of all their losses."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d whose statistics in training are those of all processes; torch's SyncBatchNorm has none for CPUs."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C,H,W]; all processes must have the same size."""
+        shared = replicas()
+        if shared == 1 or not self.training:
+            return super().forward(features)
+        mean = _Sum.apply(features.mean((0, 2, 3))) / shared
+        centred = features - mean[:, None, None]
+        variance = _Sum.apply(centred.square().mean((0, 2, 3))) / shared
+        with torch.no_grad():
+            count = shared * features.numel() / features.shape[1]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Make every BatchNorm2d of a model, in place, one whose statistics all processes share; its weights stay."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm

@@ -1,0 +1,71 @@
+"""Both trainings for 20 steps and more, in one process or in several:
+
+    accelerate launch trained_together.py FOLDER
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_kills import SETTINGS, pairs_in
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from fusionlib import distributed, training
+from fusionlib.detection import YOLOv5
+from fusionlib.distributed import SharedBatchNorm
+from fusionlib.errors import FusionError
+from fusionlib.models import FusionNetwork
+
+
+def train(folder):
+    """Stage 1, stage 2 and instructions, twenty steps each, on images with different numbers of people."""
+    settings = replace(SETTINGS, dfh_epochs=10, dfh_lr=1e-4, steer_steps=20, steer_lr=1e-4)
+    with distributed.process().main_process_first():
+        pairs = pairs_in(folder.parent)
+    boxes = [[10 + 12 * i, 20, 22 + 12 * i, 50] for i in range(5)]
+    pairs = [replace(p, boxes=np.float32(boxes[: 2 * i + 1]), classes=("person",) * len(boxes[: 2 * i + 1]))
+             for i, p in enumerate(pairs)]  # fmt: skip
+    training.train_fusion_network(pairs[:4], pairs[4:], folder / "stage 1", settings)
+    torch.manual_seed(3)
+    texts = [torch.randn(3 + i, 384) for i in range(5)]
+    detector = YOLOv5(1, depth=0.33, width=0.125, names=["person"])
+    network = FusionNetwork(settings.channels).eval()
+    both = (pairs[:4], texts[:4]), (pairs[4:], texts[4:])
+    training.train_text_dfh(network, detector, *both, folder / "stage 2", settings, pairs)
+
+
+def normalise(folder):
+    """BatchNorm of a process's part of a batch: its result, the gradient that reaches its input, and its statistics."""
+    process = distributed.process()
+    torch.manual_seed(0)
+    features, wanted = (3 + 2 * torch.randn(4, 5, 6, 7) for _ in range(2))
+    layer = nn.BatchNorm2d(5)
+    with torch.no_grad():
+        layer.weight.uniform_(0.5, 2)
+        layer.bias.normal_()
+    distributed.share_statistics(layer)
+    assert isinstance(layer, SharedBatchNorm)
+    own = slice(*(4 // process.num_processes * (process.process_index + i) for i in (0, 1)))
+    part = features[own].requires_grad_()
+    out = layer(part)
+    mse_loss(out, wanted[own]).backward()
+    torch.save([out, part.grad, layer.weight.grad, *layer.buffers()], folder / f"norm-{process.process_index}.pt")
+
+
+def odd(folder):
+    """A batch of three."""
+    pairs, process = pairs_in(folder.parent), distributed.process()
+    try:
+        training.train_fusion_network(pairs[:4], pairs[4:], folder / "odd", replace(SETTINGS, fusion_batch=3))
+    except FusionError as error:
+        (folder / f"odd-{process.process_index}.txt").write_text(str(error))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    normalise(Path(sys.argv[1]))
+    train(Path(sys.argv[1]))
+    odd(Path(sys.argv[1]))
