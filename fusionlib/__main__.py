@@ -1,11 +1,15 @@
 """The command line of the suite: python -m fusionlib fuse | run | data check | ask | metrics | export | ..."""
 
 import argparse
+import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from fusionlib.config import parse_settings
 from fusionlib.errors import FusionError, print_problems
+
+_SPEAKS = os.environ.get("RANK", "0") == "0"  # for all processes of `accelerate launch`
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        return globals()[f"_{arguments.command.replace('-', '_')}"](arguments)
+        with nullcontext() if _SPEAKS else redirect_stdout(None):
+            code = globals()[f"_{arguments.command.replace('-', '_')}"](arguments)
+        return code if _SPEAKS else 0  # the launcher would stop the one that speaks
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -158,12 +164,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from fusionlib import distributed, headless
+    from fusionlib import headless
 
     settings = parse_settings(arguments.set)
     folder = headless.train(arguments.number, arguments.profile, arguments.data_root, arguments.out, settings)
-    if distributed.process().is_main_process:
-        print(f"trained: {folder}")
+    print(f"trained: {folder}")
     return 0
 
 
@@ -184,7 +189,7 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from fusionlib import distributed, feedback
+    from fusionlib import feedback
     from fusionlib.data.pictures import Pictures, find_pictures
 
     paths = find_pictures(arguments.images)
@@ -194,9 +199,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     before = len(store)
     question = arguments.question or feedback.QUESTION
     answers = feedback.ask(Pictures(paths), responder, question, store, names)
-    if distributed.process().is_main_process:
-        new = len(store) - before
-        print(f"{len(answers)} pictures, {new} new answers of {responder.model}, kept in {store.folder}")
+    print(f"{len(answers)} pictures, {len(store) - before} new answers of {responder.model}, kept in {store.folder}")
     return 0
 
 
@@ -211,7 +214,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
     problems = []
     frame = evaluate_folder(arguments.fused, arguments.ir, arguments.visible, names, convention, problems)
     means = summary(frame)
-    if arguments.out:
+    if arguments.out and _SPEAKS:
         _write_table(arguments.out, frame, means)
 
     table = describe(frame.columns, convention)

@@ -1,8 +1,12 @@
-"""What the processes of `accelerate launch` share, so that they train as one process would on the same batch.
+"""What the processes of `accelerate launch` share, so that they give what one process would.
 
-Each process sees an equal part of a batch, and the gradients are averaged. That is the gradient of the whole batch as
-far as a loss is a mean over images; what else depends on the batch is put right here.
+Lists of images are dealt out and the results gathered. In training, each process sees an equal part of a batch, and the
+gradients are averaged. That is the gradient of the whole batch as far as a loss is a mean over images; what else
+depends on the batch is put right here.
 """
+
+import datetime
+from collections.abc import Sequence
 
 import torch
 from accelerate import PartialState
@@ -14,6 +18,24 @@ from fusionlib import devices
 def process() -> PartialState:
     """This process among those of `accelerate launch`; from now on the best device is its own."""
     return PartialState(cpu=devices.best().type == "cpu")  # else accelerate does not share work among CPUs
+
+
+def share(items: Sequence) -> Sequence:
+    """This process's part of a list: every so many-th item."""
+    state = process()
+    return items[state.process_index :: state.num_processes]
+
+
+def gather(value) -> list:
+    """What each process has, in every process; the slowest may take hours longer than usual time-outs."""
+    state = process()
+    if state.num_processes == 1:
+        return [value]
+    group = distributed.new_group(backend="gloo", timeout=datetime.timedelta(days=30))
+    everyone = [None] * state.num_processes
+    distributed.all_gather_object(everyone, value, group=group)
+    distributed.destroy_process_group(group)
+    return everyone
 
 
 def replicas() -> int:

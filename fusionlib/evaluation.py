@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from fusionlib import distributed
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.triples import load_fused, match
 from fusionlib.errors import FusionError, print_problems
@@ -50,7 +51,8 @@ def evaluate_folder(fused, ir, visible, names: Iterable[str] = PAPER, convention
 
     Pictures belong together where their file names agree up to the suffix: 1.png, 1.jpg and 1.PNG. 8 and 16 bit, gray,
     colour and palettes are read, alpha is dropped, one picture at a time. All that can be measured is; what cannot (no
-    partner, another size, unreadable) is named on stderr at the end, the first 20 of a kind.
+    partner, another size, unreadable) is named on stderr at the end, the first 20 of a kind. The processes of
+    `accelerate launch` share the pictures.
 
     Args:
         fused, ir, visible: folders of pictures. Where file names carry more than the name, a star says what the name
@@ -70,10 +72,15 @@ def evaluate_folder(fused, ir, visible, names: Iterable[str] = PAPER, convention
     pairs, unmatched = match(fused, ir, visible)
     unmeasured = []
     # An iterator of `map` goes on after an error, as a generator would not.
-    images = map(load_fused, pairs, pairs.values())
-    frame = _score(images, list(pairs.values()), names, convention, unmeasured)
+    own = dict(distributed.share(list(pairs.items())))
+    images = map(load_fused, own, own.values())
+    frame = _score(images, list(own.values()), names, convention, unmeasured)
+    parts = distributed.gather((frame, unmeasured))
+    frame = pd.concat([part for part, _ in parts if len(part)] or [frame]).sort_index()
+    unmeasured = [text for _, found in parts for text in found]
     for what, found in (("not matched", unmatched), ("not measured", unmeasured)):
-        print_problems(what, found)
+        if distributed.process().is_main_process:
+            print_problems(what, found)
         if problems is not None:
             problems += found
     if not len(frame):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from fusionlib import edges, fusing, inference, models, registration, tiles
+from fusionlib import distributed, edges, fusing, inference, models, registration, tiles
 from fusionlib.data import images
 from fusionlib.data.pairs import IMAGE_SUFFIXES, decode_image, read_bytes, write_atomically
 from fusionlib.data.triples import match_names
@@ -35,7 +35,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     The fused picture is called after the visible one, and is a png of its size, colour and 8 or 16 bits. One that is
     there whole, made of the same sources by the same settings, weights and code, is kept. What cannot be fused (no
     partner, another size, unreadable) is left out and named on stderr at the end, as are pairs that seem not to line
-    up; the first 20 of a kind.
+    up; the first 20 of a kind. The processes of `accelerate launch` share the pairs.
 
     Args:
         ir, visible: folders of pictures that belong together where their file names agree up to the suffix. Where names
@@ -53,31 +53,36 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
             the sources, or one that cannot be written.
     """
     fusing.check_settings(instruction, align)
-    out, unfused, notes, done, kept = Path(out).expanduser(), [], [], [], 0
+    out, results, kept = Path(out).expanduser(), {}, 0  # by number: fused picture, why there is none, what to look at
     pairs, unmatched = _pairs(ir, visible)
     if any(path.resolve().parent == out.resolve() for pair in pairs for path in pair):
         raise FusionError(f"{out}: expected a folder apart from the sources, found one that holds some of them; "
                           "choose another one, because sources are never overwritten")
     settings = {"instruction": instruction, "align": align, **_versions()}
-    bar = tqdm(pairs, desc="fusing")
-    for files in bar:
+    main = distributed.process().is_main_process
+    bar = tqdm(distributed.share(list(enumerate(pairs))), desc="fusing", disable=not main)
+    for index, files in bar:
         try:
             if files[1].suffix.lower() in VIDEO_SUFFIXES:
                 target, more = fuse_video(*files, out, instruction, align)
             else:
                 target, more = _fuse_pictures(*files, out, settings)
         except FusionError as error:
-            unfused.append(str(error))
+            results[index] = None, str(error), []
             continue
         except OSError as error:
             raise FusionError(f"{out}: cannot be written ({error.strerror or error}); make room or choose another "
                               "folder, and the same command goes on") from None
         kept += more is None
-        notes += more or ()
-        done.append(target)
+        results[index] = target, None, more or []
         bar.set_postfix_str(f"{kept} kept" if kept else "", refresh=False)
+    results = [result for _, result in sorted(item for part in distributed.gather(results) for item in part.items())]
+    done = [target for target, problem, _ in results if problem is None]
+    unfused = [problem for _, problem, _ in results if problem is not None]
+    notes = [note for *_, noted in results for note in noted]
     for what, found in (("not matched", unmatched), ("not fused", unfused), ("to look at", notes)):
-        print_problems(what, found)
+        if main:
+            print_problems(what, found)
     if problems is not None:
         problems += unmatched + unfused
     if not done:

@@ -1,7 +1,5 @@
 """A notebook's training without the notebook: `python -m fusionlib train`, by one process or by many."""
 
-from contextlib import nullcontext, redirect_stdout
-
 import nbformat
 
 from fusionlib import distributed, suite
@@ -30,13 +28,12 @@ def train(number: str, profile: str = "quick", data_root: str = "", out: str = "
         raise FusionError(f"train takes {' or '.join(TRAIN)}, the number of a notebook that trains, but got {number!r}")
     (notebook,) = suite.select([number])
     given = suite.settings_of([notebook], profile, data_root, out, settings)
-    silent = nullcontext() if distributed.process().is_main_process else redirect_stdout(None)
+    distributed.process()
     cells = nbformat.read(notebook, as_version=4).cells
     names = suite.parameters(notebook) | given
     for index, cell in enumerate(cells):
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-            with silent:
-                exec(compile(cell.source, f"{notebook.name}, cell {index}", "exec"), names)
+            exec(compile(cell.source, f"{notebook.name}, cell {index}", "exec"), names)
             if ".finish(" in cell.source:
                 break
     return str(names["stage"].folder)

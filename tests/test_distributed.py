@@ -77,6 +77,16 @@ def test_two_processes_train_stage_2_as_one(together):
     assert moved > 1e-4, moved  # it did learn something
 
 
+def test_files_are_fused_and_measured_once_each(together):
+    one, first, second = (pd.read_csv(together / each) for each in
+                          ("one/metrics-0.csv", "two/metrics-0.csv", "two/metrics-1.csv"))  # fmt: skip
+    assert list(one.file) == [f"v{i}.png" for i in range(5)]
+    pd.testing.assert_frame_equal(first, second)
+    pd.testing.assert_frame_equal(first, one.assign(dataset=first.dataset), rtol=1e-6)
+    for picture in one.file:
+        assert (together / "two/fused" / picture).read_bytes() == (together / "one/fused" / picture).read_bytes()
+
+
 def test_a_batch_that_cannot_be_shared(together):
     said = (together / "two" / "odd-0.txt").read_text()
     assert "2 processes cannot share a batch of 3 equally" in said

@@ -17,6 +17,8 @@ from fusionlib import distributed, training
 from fusionlib.detection import YOLOv5
 from fusionlib.distributed import SharedBatchNorm
 from fusionlib.errors import FusionError
+from fusionlib.evaluation import evaluate_folder
+from fusionlib.folders import fuse_files
 from fusionlib.models import FusionNetwork
 
 
@@ -55,6 +57,16 @@ def normalise(folder):
     torch.save([out, part.grad, layer.weight.grad, *layer.buffers()], folder / f"norm-{process.process_index}.pt")
 
 
+def files(folder):
+    """Fuse and measure five pairs; the table that each process gets."""
+    ir, visible, out = folder.parent, folder.parent / "v*", folder / "fused"
+    with distributed.process().main_process_first():
+        pairs_in(folder.parent)
+    made = fuse_files(ir, visible, out)
+    frame = evaluate_folder(out / "v*", ir, visible).assign(file=[path.name for path in made])
+    frame.to_csv(folder / f"metrics-{distributed.process().process_index}.csv")
+
+
 def odd(folder):
     """A batch of three."""
     pairs, process = pairs_in(folder.parent), distributed.process()
@@ -67,5 +79,6 @@ def odd(folder):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     normalise(Path(sys.argv[1]))
+    files(Path(sys.argv[1]))
     train(Path(sys.argv[1]))
     odd(Path(sys.argv[1]))

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor, distributed
+from torch import Tensor
 
-from fusionlib.distributed import process
+from fusionlib.distributed import gather, process
 from fusionlib.errors import FusionError
 from fusionlib.feedback.backends import make
 from fusionlib.feedback.controls import Shuffled
@@ -76,7 +76,7 @@ def ask(
         part = _run(share, responder, record, store, batch, progress)
     finally:
         progress.close()
-    part = _joined(part) if state.num_processes > 1 else part
+    part = _joined(gather(part))
     if part.failed:
         raise _failure(part, count, store) from part.failed[0][1]
     answers = [part.answers[part.keys[index]] for index in range(len(part.keys))]
@@ -152,14 +152,10 @@ def _asked(batch: list[tuple[int, dict, Tensor]], responder) -> tuple[list[Answe
     return good, failed
 
 
-def _joined(mine: _Part) -> _Part:
-    """The parts of all processes in one. The slowest may need hours longer, which the usual time-outs do not allow."""
-    group = distributed.new_group(backend="gloo", timeout=datetime.timedelta(days=30))
-    everyone: list[_Part] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, mine, group=group)
-    distributed.destroy_process_group(group)
+def _joined(parts: list[_Part]) -> _Part:
+    """The parts of all processes in one."""
     whole = _Part()
-    for part in everyone:
+    for part in parts:
         whole.keys |= part.keys
         whole.answers |= part.answers
         whole.failed += part.failed
