@@ -17,6 +17,7 @@ class Profile:
     amp: str = "no"  # "no", "bf16" or "fp16"
     schedule: str = "constant"  # of the learning rate: "constant", or "cosine" down to zero, for short trainings
     settle: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
+    step_back: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
     workers: int = 4  # processes that read images
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed

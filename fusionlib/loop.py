@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import islice
@@ -33,6 +34,10 @@ SCHEDULES: dict[str, Schedule] = {
     "constant": lambda step, steps: 1,
     "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
 }
+
+
+class Diverged(FusionError):
+    """The loss is not finite any more."""
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
@@ -103,19 +108,32 @@ def fit(
     with alone(folder) if accelerator.is_main_process else nullcontext():
         accelerator.init_trackers("tensorboard")
         start, rows = resume(accelerator, folder)
-        progress = tqdm(range(start, epochs), initial=start, total=epochs, desc="epochs", leave=False,
+        back = 0 if processes > 1 else settings.step_back  # the others would not know of it
+        if back and not rows:
+            checkpoint(accelerator, folder, rows)  # what the first epoch goes back to
+        progress = tqdm(initial=start, total=epochs, desc="epochs", leave=False,
                         disable=not accelerator.is_main_process)  # fmt: skip
-        for epoch in progress:
+        while (epoch := len(rows)) < epochs:
             began, train.epoch = time.perf_counter(), epoch
             loader.set_epoch(epoch)
             left = steps - epoch * len(loader) if steps else len(loader)
             batches = loader if left >= len(loader) else islice(loader, left)
             model.train(epoch < round((1 - settle) * epochs))
-            row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
-            model.eval()
-            row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
+            try:
+                row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
+                model.eval()
+                row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
+            except Diverged as error:
+                if back == 0:
+                    raise
+                back -= 1
+                warnings.warn(f"{error}. Epoch {epoch + 1} begins again, at half the learning rate", stacklevel=2)
+                resume(accelerator, folder)
+                halve(scheduler)
+                continue
             row["seconds"] = time.perf_counter() - began
             rows.append(row)
+            progress.update()
             progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
             try:
                 accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
@@ -123,6 +141,7 @@ def fit(
             except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
                 raise FusionError(f"{folder}: epoch {epoch + 1} could not be kept ({first_line(error)}): make "
                                   f"room, or mend the folder, and run again; it goes on after epoch {epoch}") from error
+        progress.close()
         for tracker in accelerator.trackers:  # `end_training` would end the group of processes, too
             tracker.finish()
 
@@ -134,7 +153,7 @@ def run_epoch(
     """One pass over the data, with an optimiser a training one; mean of the losses per image.
 
     Raises:
-        FusionError: a loss that is not finite; it names the images, and nothing was learned from them.
+        Diverged: a loss that is not finite; it names the images, and nothing was learned from them.
     """
     sums, images = {}, 0
     for batch in loader:
@@ -142,8 +161,8 @@ def run_epoch(
         with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
             total, parts = losses(model, batch)
         if not torch.isfinite(total):
-            raise FusionError(f"the loss became {total.item()} at {', '.join(batch['name'])}: lower the learning rate, "
-                              "or set amp to no; what the epochs before have learned is kept")
+            raise Diverged(f"the loss became {total.item()} at {', '.join(batch['name'])}: lower the learning rate, "
+                           "or set amp to no; what the epochs before have learned is kept")
         if optimizer is not None:
             accelerator.backward(total)
             if clip:
@@ -157,6 +176,14 @@ def run_epoch(
             sums[name] = sums.get(name, 0) + value * count
     values = accelerator.reduce(torch.stack([*sums.values(), torch.as_tensor(float(images)).to(total)]), "sum")
     return {name: (value / values[-1]).item() for name, value in zip(sums, values[:-1])}
+
+
+def halve(scheduler) -> None:
+    """Half the learning rate from now on; states that are kept say so, too."""
+    scheduler = scheduler.scheduler  # accelerate wraps it
+    scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
+    for group in scheduler.optimizer.param_groups:
+        group["lr"] /= 2
 
 
 def keep(accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object]) -> None:

@@ -1,4 +1,4 @@
-"""The SLURM script: what it starts on two nodes of four GPUs, with stand-ins for the commands of SLURM and accelerate."""
+"""The SLURM script: what it starts on two nodes of four GPUs, with stand-ins for the commands it takes from SLURM."""
 
 import json
 import os

@@ -211,3 +211,44 @@ def test_texts_of_different_length_share_a_batch(pairs, parts):
     assert batch["text"].shape == (3, 5, 16)
     assert batch["mask"].sum(1).tolist() == [3, 4, 5]
     assert len(batch["boxes"]) == 3
+
+
+class Stumbling:
+    """The loss of stage 1, but NaN at these calls."""
+
+    def __init__(self, *calls):
+        self.calls, self.count, self.loss = calls, 0, models.FusionLoss()
+
+    def __call__(self, model, batch):
+        self.count += 1
+        total, parts = self.loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+        return total * (float("nan") if self.count in self.calls else 1), parts
+
+
+def fit_stumbling(pairs, folder, losses, step_back=0, schedule=None):
+    settings = replace(SETTINGS, step_back=step_back, schedule="constant")
+    torch.manual_seed(0)
+    network = FusionNetwork((2, 2, 2))
+    samples = FusionSamples(pairs[:4], 96, 32), FusionSamples(pairs[4:5], 96, 32, train=False)
+    loop.fit(network, losses, *samples, folder, settings, optimizer=loop.adam(network, 0.01), epochs=3, batch=2,
+             schedule=schedule)  # fmt: skip
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("call", [1, 5])  # an epoch has two steps and one validation: in the first and in the second
+def test_a_training_that_becomes_nan_steps_back_as_configured(pairs, tmp_path, call):
+    with pytest.warns(UserWarning, match=rf"the loss became nan at Toy.*Epoch {1 + call // 3} begins again, at half"):
+        got = fit_stumbling(pairs, tmp_path / "back", Stumbling(call), step_back=1)
+    first = 0 if call == 1 else 2  # steps at the whole rate
+    wanted = fit_stumbling(pairs, tmp_path / "plain", Stumbling(), schedule=lambda step, steps: 1 - (step >= first) / 2)
+    assert torch.equal(got, wanted)
+    assert list(pd.read_csv(tmp_path / "back" / "curves.csv")["epoch"]) == [1, 2, 3]
+
+
+def test_a_training_that_becomes_nan_again_stops(pairs, tmp_path):
+    with pytest.warns(UserWarning, match="begins again"), pytest.raises(loop.Diverged, match="the loss became nan"):
+        fit_stumbling(pairs, tmp_path, Stumbling(4, 6), step_back=1)
+    kept = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(loop.Diverged):  # as it is where nothing is configured, and nothing that was kept is lost
+        fit_stumbling(pairs, tmp_path, Stumbling(1))
+    assert (tmp_path / "last.safetensors").read_bytes() == kept
