@@ -35,7 +35,7 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
 
-weights: setup  ## train the weights of the package again on the real pairs below DATA, about 45 minutes
+weights: setup  ## train the weights of the package again on the real pairs below DATA, about 35 minutes
 	$(BIN)/python -m fusionlib run --profile shipped --data-root $(DATA) --only 01,02,03,04
 	cp data/runs/shipped/02_fusion_network/last.safetensors fusionlib/weights/fusion_network.safetensors
 	cp data/runs/shipped/04_text_dfh/last.safetensors fusionlib/weights/text_dfh.safetensors
@@ -43,3 +43,4 @@ weights: setup  ## train the weights of the package again on the real pairs belo
 bench: setup  ## measure speed, memory and growth on this machine into figures/bench*, about twenty minutes
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.browser

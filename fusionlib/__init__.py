@@ -27,9 +27,10 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {
-    "ablation", "browsing", "comparison", "config", "data", "detection", "devices", "edges", "errors", "evaluation",
-    "export", "feedback", "folders", "fusing", "inference", "loop", "medical", "metrics", "models", "peers", "plots",
-    "registration", "report", "runs", "statistics", "steering", "suite", "tables", "tiles", "training", "video",
+    "ablation", "browsing", "comparison", "config", "data", "detection", "devices", "distributed", "edges",
+    "errors", "evaluation", "export", "feedback", "folders", "fusing", "headless", "inference", "loop", "medical",
+    "metrics", "models", "peers", "plots", "registration", "report", "runs", "statistics", "steering", "suite",
+    "tables", "tiles", "training", "video",
 }  # fmt: skip
 #: Functions that are called as fusionlib.<name>, and the modules they are in.
 _FUNCTIONS = {"browse": "browsing", "compare": "browsing", "fuse": "fusing"}

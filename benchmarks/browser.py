@@ -1,0 +1,128 @@
+"""From arrow key to new images in JupyterLab, and whether memory stays flat over many steps, in headless Chromium.
+
+python -m benchmarks.browser writes figures/bench_browser.csv. Three panes of 1280x1024, embedded scenes and their mean,
+in a folder. A step is over when the page has painted all panes; memory is what the browser's page and the kernel have
+to themselves. Needs a Chromium, and the package playwright.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import psutil
+
+from fusionlib import ROOT
+from fusionlib.data import scenes, write_image
+from fusionlib.errors import FusionError
+
+SIZE = (1024, 1280)
+PAIRS = 24
+OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
+       "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
+VIEWER = "document.querySelector('.fl-viewer')"
+
+
+def pictures(folder: Path) -> None:
+    """Infrared, visible and mean of the scenes, in folders called so."""
+    for index in range(PAIRS):
+        scene = scenes.render(index, size=SIZE)
+        mean = (scene.ir[..., None].astype(np.uint16) + scene.visible) // 2
+        for pane, image in {"infrared": scene.ir, "visible": scene.visible, "mean": mean.astype(np.uint8)}.items():
+            write_image(folder / pane / f"{index:02d}.png", image)
+
+
+def server(folder: Path) -> tuple[subprocess.Popen, dict]:
+    """JupyterLab with settings of its own: its process, and its address and token."""
+    places = {name: str(folder / name) for name in OWN}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+               "--ServerApp.port=0", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]  # fmt: skip
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, env={**os.environ, **places, "PYTHONPATH": path}, stdout=log, stderr=log)
+    until = time.monotonic() + 120
+    while not (files := list((folder / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json"))):
+        if process.poll() is not None or time.monotonic() > until:
+            raise FusionError(f"JupyterLab does not start: {(folder / 'log').read_text()[-500:]}")
+        time.sleep(0.1)
+    time.sleep(0.2)  # the file is there before its last byte
+    return process, json.loads(files[0].read_text())
+
+
+def own_memory(told: str) -> float:
+    """Megabytes that child processes with these words in their command have to themselves."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += child.memory_full_info().uss if told in " ".join(child.cmdline()) else 0
+        except psutil.Error:
+            continue
+    return total / 1e6
+
+
+def visit(page, about: dict, folder: Path, steps: int) -> list[dict]:
+    """Open a notebook that browses the folder, and press the arrows: a row for each hundred steps."""
+    cell = nbformat.v4.new_code_cell(f"import fusionlib as fl\nfl.browse({str(folder / 'pictures')!r})")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "browse.ipynb")
+    page.set_default_timeout(120_000)
+    page.goto(f"{about['url']}lab/tree/browse.ipynb?token={about['token']}")
+    page.wait_for_selector("#jp-main-statusbar >> text=| Idle")
+    page.click(".jp-Notebook .jp-Cell >> nth=0")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_selector(".fl-viewer[data-shown]")
+    page.locator(".fl-viewer .fl-name").first.click()
+    rows, times, at, way = [], [], 0, 1
+    for step in range(1, steps + 1):
+        way = way if 0 <= at + way < PAIRS else -way
+        at, before = at + way, page.evaluate(f"{VIEWER}.dataset.shown")
+        page.keyboard.press("ArrowRight" if way > 0 else "ArrowLeft")
+        page.wait_for_function(f"before => {VIEWER}.dataset.shown !== before", arg=before, polling=5)
+        times.append(float(page.evaluate(f"{VIEWER}.dataset.ms")))
+        if step % 100 == 0 or step == steps:
+            page.evaluate("window.gc()")
+            rows.append({"steps": step, "ms": np.median(times), "ms_90": np.quantile(times, 0.9), "ms_most": max(times),
+                         "page_mb": own_memory("--type=renderer"), "kernel_mb": own_memory("ipykernel")})  # fmt: skip
+            print("{steps} steps: {ms:.0f} ms (90 % below {ms_90:.0f}, most {ms_most:.0f}), page {page_mb:.0f} MB, "
+                  "kernel {kernel_mb:.0f} MB".format(**rows[-1]), flush=True)  # fmt: skip
+            times = []
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.browser", description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=500, help="arrow keys to press (500)")
+    steps = parser.parse_args(argv).steps
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        print("no Chromium here: the browser is not measured")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder:
+        pictures(Path(folder) / "pictures")
+        process, about = server(Path(folder))
+        try:
+            with sync_playwright() as play:
+                options = ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc"]
+                browser = play.chromium.launch(executable_path=chromium, args=options)
+                page = browser.new_page(viewport={"width": 1600, "height": 1000})
+                rows = visit(page, about, Path(folder), steps)
+                browser.close()
+        finally:
+            process.terminate()
+            process.wait(60)
+    pd.DataFrame(rows).to_csv(ROOT / "figures" / "bench_browser.csv", index=False, float_format="%.4g")
+
+
+if __name__ == "__main__":
+    main()
