@@ -56,9 +56,13 @@ def thumbnail(image: np.ndarray) -> bytes:
 
 
 def heat(weights: Tensor) -> np.ndarray:
-    """Weights [h,w] from zero on as RGBA [h,w,4], clear where they are zero, to be laid over a picture."""
+    """Weights [h,w] as RGBA [h,w,4], clear where they are not above their mean, to be laid over a picture.
+
+    A word that looks everywhere alike would otherwise hide the picture.
+    """
     scale = max(1, max(weights.shape) // 320)  # smooth anyway
     weights = interpolate(weights[None, None].float(), scale_factor=1 / scale, mode="area")[0, 0]
+    weights = (weights - weights.mean()).clamp_min(0)
     weights = (weights / weights.max().clamp_min(1e-12)).numpy()
     colours = matplotlib.colormaps["inferno"](weights)
     colours[..., 3] = 0.85 * np.sqrt(weights)

@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import nbformat
 import numpy as np
 import pytest
+from jupyter_server.serverapp import ServerApp
 from torchvision.ops import box_iou
 
 import fusionlib as fl
@@ -133,6 +136,16 @@ def found_by(run, pair, pane, score):
     stage = {"fused": "02_fusion_network", "refined": "04_text_dfh"}[pane]
     boxes = networks.find_people(fl.inference.read_fused(run.folder / stage / pane, [pair])[0])
     return boxes[boxes[:, 4] >= score]
+
+
+def test_only_this_machine_is_served_and_only_with_the_token(server):
+    url, token, _ = server
+    command = next(line for line in (fl.ROOT / "Makefile").read_text().splitlines() if " jupyter lab" in line)
+    assert command.split(" -m ")[1] == "jupyter lab notebooks"  # what follows are the defaults of this command
+    assert ServerApp().ip == "localhost"
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(f"{url}api/contents", timeout=60)
+    assert urlopen(f"{url}api/contents?token={token}", timeout=60).status == 200
 
 
 def test_the_notebook_runs_and_shows_the_images(page, viewer, pairs):

@@ -168,6 +168,15 @@ def test_a_word_looks_where_its_tokens_look(page, run):
     np.testing.assert_array_equal(decoded(data), heat(expected))
 
 
+def test_heat_is_where_a_word_looks_more_than_elsewhere():
+    weights = torch.full((8, 10), 0.5)
+    assert not heat(weights)[..., 3].any()
+    weights[2, 3], weights[4, 4] = 1.5, 0.7
+    colours = heat(weights)
+    assert colours.shape == (8, 10, 4) and colours.dtype == np.uint8
+    assert colours[2, 3, 3] == 217 and 0 < colours[4, 4, 3] < 217 and (colours[..., 3] > 0).sum() == 2
+
+
 def test_tokens_are_found_in_the_text():
     text = 'Ünïted "Pedestrians", glaring: x²!'
     words = [text[span[0] : span[1]] for span in token_spans(text) if span]
