@@ -40,7 +40,7 @@ weights: setup  ## train the weights of the package again on the real pairs belo
 	cp data/runs/shipped/02_fusion_network/last.safetensors fusionlib/weights/fusion_network.safetensors
 	cp data/runs/shipped/04_text_dfh/last.safetensors fusionlib/weights/text_dfh.safetensors
 
-bench: setup  ## measure speed, memory and growth on this machine into figures/bench*, about twenty minutes
+bench: setup  ## measure speed, memory and growth on this machine into figures/bench*, about half an hour
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.browser

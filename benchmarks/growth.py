@@ -133,6 +133,7 @@ def draw(frame: pd.DataFrame):
     """Seconds and megabytes over the number of pairs; what is linear is parallel to the gray line."""
     plots.style()
     long = frame.melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
+    long = long[long["value"] > 0]  # the least tasks add nothing to the peak, which no logarithm shows
     grid = sns.relplot(long, x="pairs", y="value", col="what", hue="task", style="task", kind="line", markers=True,
                        dashes=False, palette="colorblind", height=3, facet_kws={"sharey": False})  # fmt: skip
     plt.close(grid.figure)  # what is drawn is saved, not shown
