@@ -18,6 +18,7 @@ class Profile:
     schedule: str = "constant"  # of the learning rate: "constant", or "cosine" down to zero, for short trainings
     settle: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
     step_back: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
+    accumulate: int = 1  # parts that a batch is taken in, one after the other, where memory is short (ours)
     workers: int = 4  # processes that read images
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed

@@ -7,6 +7,7 @@ depends on the batch is put right here.
 
 import datetime
 from collections.abc import Sequence
+from contextlib import contextmanager
 
 import torch
 from accelerate import PartialState
@@ -38,19 +39,38 @@ def gather(value) -> list:
     return everyone
 
 
-def replicas() -> int:
-    """How many processes share the batch: all of them in training; without gradients each sees a batch of its own."""
+_part = 1.0  # of this process's batch, that is being learned from
+
+
+@contextmanager
+def part_of(share: float):
+    """Meanwhile a loss is about this share of the process's batch."""
+    global _part
+    _part = share
+    try:
+        yield
+    finally:
+        _part = 1.0
+
+
+def replicas() -> float:
+    """How many times what a loss sees is the batch: the processes that share it, and the parts that it is taken in."""
+    return _processes() / _part
+
+
+def _processes() -> int:
+    """Those that share a batch: all in training; without gradients each sees a batch of its own."""
     shared = torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if shared else 1
 
 
 def weight_of(count: int, device: torch.device) -> float | Tensor:
     """What a mean over so many things in this process counts, for the mean over all processes' to be that of all."""
-    if replicas() == 1:
+    if (processes := _processes()) == 1:
         return 1.0
     total = torch.tensor(float(count), device=device)
     distributed.all_reduce(total)
-    return count * replicas() / total.clamp_min(1)
+    return count * processes / total.clamp_min(1)
 
 
 class _Sum(torch.autograd.Function):
@@ -72,7 +92,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C,H,W]; all processes must have the same size."""
-        shared = replicas()
+        shared = _processes()
         if shared == 1 or not self.training:
             return super().forward(features)
         mean = _Sum.apply(features.mean((0, 2, 3))) / shared

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from fusionlib import devices, models
+from fusionlib import devices, distributed, models
 from fusionlib.config import Profile
 from fusionlib.data.pairs import write_atomically
 from fusionlib.data.samples import Samples
-from fusionlib.distributed import share_statistics
 from fusionlib.errors import FusionError, first_line
 from fusionlib.runs import alone, write_json
 
@@ -95,7 +94,7 @@ def fit(
     if batch % processes:
         raise FusionError(f"{processes} processes cannot share a batch of {batch} equally: set the batch to a multiple "
                           "of their number")
-    share_statistics(model)
+    distributed.share_statistics(model)
     options = {"batch_size": batch, "num_workers": settings.workers, "collate_fn": train.collate}
     loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
     planned = steps or epochs * len(loader)
@@ -120,7 +119,8 @@ def fit(
             batches = loader if left >= len(loader) else islice(loader, left)
             model.train(epoch < round((1 - settle) * epochs))
             try:
-                row = {"epoch": epoch + 1, **run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip)}
+                taught = run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip, settings.accumulate)
+                row = {"epoch": epoch + 1, **taught}
                 model.eval()
                 row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
             except Diverged as error:
@@ -128,6 +128,7 @@ def fit(
                     raise
                 back -= 1
                 warnings.warn(f"{error}. Epoch {epoch + 1} begins again, at half the learning rate", stacklevel=2)
+                optimizer.zero_grad()
                 resume(accelerator, folder)
                 halve(scheduler)
                 continue
@@ -148,7 +149,7 @@ def fit(
 
 def run_epoch(
     accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict],
-    optimizer=None, scheduler=None, clip: float | None = None,
+    optimizer=None, scheduler=None, clip: float | None = None, accumulate: int = 1,
 ) -> dict[str, float]:  # fmt: skip
     """One pass over the data, with an optimiser a training one; mean of the losses per image.
 
@@ -158,24 +159,36 @@ def run_epoch(
     sums, images = {}, 0
     for batch in loader:
         batch = send_to_device(batch, accelerator.device)  # the validation's, which every process does alike
-        with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
-            total, parts = losses(model, batch)
-        if not torch.isfinite(total):
-            raise Diverged(f"the loss became {total.item()} at {', '.join(batch['name'])}: lower the learning rate, "
-                           "or set amp to no; what the epochs before have learned is kept")
+        pieces = in_parts(batch, accumulate) if optimizer is not None else [batch]
+        for number, piece in enumerate(pieces, 1):
+            count, share = len(piece["ir"]), len(piece["ir"]) / len(batch["ir"])
+            apart = nullcontext() if number == len(pieces) else accelerator.no_sync(model)
+            with apart, distributed.part_of(share):
+                with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
+                    total, parts = losses(model, piece)
+                if not torch.isfinite(total):
+                    raise Diverged(f"the loss became {total.item()} at {', '.join(piece['name'])}: lower the learning "
+                                   "rate, or set amp to no; what the epochs before have learned is kept")
+                if optimizer is not None:
+                    accelerator.backward(total * share)
+            images += count
+            for name, value in {"total": total.detach(), **parts}.items():
+                sums[name] = sums.get(name, 0) + value * count
         if optimizer is not None:
-            accelerator.backward(total)
             if clip:
                 accelerator.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-        count = len(batch["ir"])
-        images += count
-        for name, value in {"total": total.detach(), **parts}.items():
-            sums[name] = sums.get(name, 0) + value * count
     values = accelerator.reduce(torch.stack([*sums.values(), torch.as_tensor(float(images)).to(total)]), "sum")
     return {name: (value / values[-1]).item() for name, value in zip(sums, values[:-1])}
+
+
+def in_parts(batch: dict, count: int) -> list[dict]:
+    """A batch as so many smaller ones, or as many as it has samples."""
+    samples = len(batch["ir"])
+    size = math.ceil(samples / count)
+    return [{name: values[at : at + size] for name, values in batch.items()} for at in range(0, samples, size)]
 
 
 def halve(scheduler) -> None:

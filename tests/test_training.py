@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fusionlib import loop, models, training
 from fusionlib.config import PROFILES
@@ -252,3 +253,26 @@ def test_a_training_that_becomes_nan_again_stops(pairs, tmp_path):
     with pytest.raises(loop.Diverged):  # as it is where nothing is configured, and nothing that was kept is lost
         fit_stumbling(pairs, tmp_path, Stumbling(1))
     assert (tmp_path / "last.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize("parts_of_a_batch", [2, 3])  # equal ones; of two and one
+def test_a_batch_in_parts_teaches_what_the_whole_does(pairs, parts, tmp_path, parts_of_a_batch):
+    """With statistics kept (`settle`), and one person an image; the toy's rates, as in test_distributed."""
+    settings = replace(SETTINGS, settle=1.0, fusion_batch=4 if parts_of_a_batch == 2 else 3, dfh_batch=3, dfh_lr=1e-4)
+    for name, count in {"whole": 1, "parts": parts_of_a_batch}.items():
+        chosen = replace(settings, accumulate=count)
+        training.train_fusion_network(pairs[:4], pairs[4:], tmp_path / name / "1", chosen)
+        stage_2(pairs, parts, tmp_path / name / "2", chosen)
+    for stage, tolerance in (("1", 1e-5), ("2", 1e-4)):
+        whole, taken = (load_file(tmp_path / name / stage / "last.safetensors") for name in ("whole", "parts"))
+        torch.testing.assert_close(taken, whole, rtol=tolerance, atol=tolerance)
+        whole, taken = (pd.read_csv(tmp_path / name / stage / "curves.csv") for name in ("whole", "parts"))
+        columns = ["validation total", "total"] if stage == "1" else ["validation total", "fidelity", "obj"]
+        pd.testing.assert_frame_equal(taken[columns], whole[columns], rtol=1e-4)
+
+
+def test_parts_of_a_batch():
+    batch = {"ir": torch.arange(5), "name": list("abcde")}
+    assert [p["name"] for p in loop.in_parts(batch, 2)] == [["a", "b", "c"], ["d", "e"]]
+    assert [p["ir"].tolist() for p in loop.in_parts(batch, 9)] == [[0], [1], [2], [3], [4]]
+    assert loop.in_parts(batch, 1)[0]["name"] == batch["name"]
