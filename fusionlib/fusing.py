@@ -102,8 +102,7 @@ def fuse_pair(ir: Image, visible: Image, instruction: str | None = None, align: 
     fused = fuse_tensors(infrared, colour, instruction)[: len(visible.pixels)]
     if not visible.coloured:  # exactly: the way through YCbCr leaves a rounding error between the channels
         fused = fused[:1].expand_as(visible.pixels)
-    # A clone: what inference mode made must not get into somebody's training.
-    return visible.restore(fused.clone()), notes
+    return visible.restore(fused), notes
 
 
 def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = None) -> Tensor:

@@ -82,8 +82,9 @@ def _from_tensor(image: Tensor, name: str) -> Image:
     alpha = planes[count:]
 
     def restore(fused: Tensor) -> Tensor:
-        values = torch.cat([fused.to(device), alpha])
-        values = (values * (2**bits - 1)).round() if bits else values
+        values = torch.cat([fused.to(device), alpha])  # a copy, even of what inference mode made
+        if bits:
+            values.mul_(2**bits - 1).round_()  # in place: a large picture has a gigabyte of them
         return values.to(dtype).reshape(shape)
 
     return Image(name, planes[:count].contiguous(), bits, restore)
