@@ -30,6 +30,8 @@ SIZE = (1024, 1280)
 PAIRS = 24
 OWN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
        "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+START = 240  # seconds for JupyterLab to start, which takes two on an idle machine
 VIEWER = "document.querySelector('.fl-viewer')"
 
 
@@ -43,14 +45,20 @@ def pictures(folder: Path) -> None:
 
 
 def server(folder: Path) -> tuple[subprocess.Popen, dict]:
-    """JupyterLab with settings of its own: its process, and its address and token."""
+    """JupyterLab on a free port, with settings of its own: its process, and its address and token.
+
+    It serves the folder "notebooks" in `folder`, where its log and settings lie.
+    """
+    root = folder / "notebooks"
+    root.mkdir()
     places = {name: str(folder / name) for name in OWN}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               "--ServerApp.port=0", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]  # fmt: skip
+               "--ServerApp.port=0", f"--ServerApp.root_dir={root}", "--LabApp.news_url=None",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, env={**os.environ, **places, "PYTHONPATH": path}, stdout=log, stderr=log)
-    until = time.monotonic() + 120
+    until = time.monotonic() + START
     while not (files := list((folder / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json"))):
         if process.poll() is not None or time.monotonic() > until:
             raise FusionError(f"JupyterLab does not start: {(folder / 'log').read_text()[-500:]}")
@@ -74,7 +82,7 @@ def visit(page, about: dict, folder: Path, steps: int, pause: float) -> list[dic
     """Open a notebook that browses the folder, and press the arrows: a row for each hundred steps."""
     cell = nbformat.v4.new_code_cell(f"import fusionlib as fl\nfl.browse({str(folder / 'pictures')!r})")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "browse.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "notebooks" / "browse.ipynb")
     page.set_default_timeout(120_000)
     page.goto(f"{about['url']}lab/tree/browse.ipynb?token={about['token']}")
     page.wait_for_selector("#jp-main-statusbar >> text=| Idle")
@@ -107,8 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=500, help="arrow keys to press (500)")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds to look at each (0.3)")
     arguments = parser.parse_args(argv)
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         print("no Chromium here: the browser is not measured")
         return
     from playwright.sync_api import sync_playwright
@@ -120,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
             with sync_playwright() as play:
                 options = ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc",
                            "--enable-precise-memory-info"]  # fmt: skip
-                browser = play.chromium.launch(executable_path=chromium, args=options)
+                browser = play.chromium.launch(executable_path=CHROMIUM, args=options)
                 page = browser.new_page(viewport={"width": 1600, "height": 1000})
                 rows = visit(page, about, Path(folder), arguments.steps, arguments.pause)
                 browser.close()

@@ -1,15 +1,12 @@
 """The command line of the suite: python -m fusionlib fuse | run | data check | ask | metrics | export | ..."""
 
 import argparse
-import os
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from fusionlib.config import parse_settings
-from fusionlib.errors import FusionError, print_problems
-
-_SPEAKS = os.environ.get("RANK", "0") == "0"  # for all processes of `accelerate launch`
+from fusionlib.errors import FusionError, print_problems, speaks
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,25 +31,23 @@ def main(argv: list[str] | None = None) -> int:
                       "image', or auto, what the rules advise; default: stage 1 alone")  # fmt: skip
     fuse.add_argument("--align", default=None, help="features or ecc: lay infrared over visible first")
 
-    run = commands.add_parser("run", help="execute the notebooks in order")
-    run.add_argument("--profile", default="quick", help="quick (default), small or paper")
-    run.add_argument("--data-root", default="", help="folder that holds LLVIP/, M3FD/, MSRS/ and so on")
+    of_run = argparse.ArgumentParser(add_help=False)
+    of_run.add_argument("--profile", default="quick", help="quick (default), small or paper")
+    of_run.add_argument("--data-root", default="", help="folder that holds LLVIP/, M3FD/, MSRS/ and so on")
+    of_run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value for parameters cells")
+    of_run.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
+
+    run = commands.add_parser("run", help="execute the notebooks in order", parents=[of_run])
     run.add_argument("--only", default="", help="numbers of notebooks, such as 02,04")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value for the parameters cells")
-    run.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
     run.add_argument("--publish", action="store_true", help="copy the executed notebooks back to notebooks/")
 
     train = commands.add_parser(
-        "train", help="train as a notebook does, without the notebook; on several devices, too",
+        "train", help="train as a notebook does, without the notebook; on several devices, too", parents=[of_run],
         description="Train what notebook 02 or 04 trains, in the folder of its run, where the notebook finds it. After "
         "an interrupt, the same command goes on. 'accelerate launch --multi_gpu -m fusionlib train ...' shares each "
         "batch among GPUs, and machines; the batch must be a multiple of their number.",
     )  # fmt: skip
     train.add_argument("number", help="02 or 04; the notebooks before it must be done")
-    train.add_argument("--profile", default="quick", help="quick (default), small or paper")
-    train.add_argument("--data-root", default="", help="folder that holds LLVIP/, M3FD/, MSRS/ and so on")
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of its parameters cell")
-    train.add_argument("--out", default="", help="folder of the run; default data/runs/<profile>")
 
     report = commands.add_parser(
         "report", help="join the executed notebooks, tables and figures of a run into pages",
@@ -122,9 +117,9 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        with nullcontext() if _SPEAKS else redirect_stdout(None):
+        with nullcontext() if speaks() else redirect_stdout(None):
             code = globals()[f"_{arguments.command.replace('-', '_')}"](arguments)
-        return code if _SPEAKS else 0  # the launcher would stop the one that speaks
+        return code if speaks() else 0  # the launcher would stop the one that speaks
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -214,7 +209,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
     problems = []
     frame = evaluate_folder(arguments.fused, arguments.ir, arguments.visible, names, convention, problems)
     means = summary(frame)
-    if arguments.out and _SPEAKS:
+    if arguments.out and speaks():
         _write_table(arguments.out, frame, means)
 
     table = describe(frame.columns, convention)

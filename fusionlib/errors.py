@@ -1,5 +1,6 @@
 """The one exception that the suite raises for bad input, and how problems that stop nothing are told."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,13 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def speaks() -> bool:
+    """Whether this process is the one that speaks for all of `accelerate launch`, as a process alone does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def print_problems(kind: str, sentences: Sequence[str]) -> None:
     """Print problems of one kind to stderr, the first 20 of them; nothing where there is none."""
-    if sentences:
+    if sentences and speaks():
         more = [f"... and {len(sentences) - LISTED} more"] if len(sentences) > LISTED else []
         print("\n  ".join([f"{kind}: {len(sentences)}", *sentences[:LISTED], *more]), file=sys.stderr)

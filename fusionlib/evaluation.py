@@ -79,8 +79,7 @@ def evaluate_folder(fused, ir, visible, names: Iterable[str] = PAPER, convention
     frame = pd.concat([part for part, _ in parts if len(part)] or [frame]).sort_index()
     unmeasured = [text for _, found in parts for text in found]
     for what, found in (("not matched", unmatched), ("not measured", unmeasured)):
-        if distributed.process().is_main_process:
-            print_problems(what, found)
+        print_problems(what, found)
         if problems is not None:
             problems += found
     if not len(frame):

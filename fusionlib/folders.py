@@ -18,7 +18,7 @@ from fusionlib import distributed, edges, fusing, inference, models, registratio
 from fusionlib.data import images
 from fusionlib.data.pairs import IMAGE_SUFFIXES, decode_image, read_bytes, write_atomically
 from fusionlib.data.triples import match_names
-from fusionlib.errors import FusionError, print_problems
+from fusionlib.errors import FusionError, print_problems, speaks
 from fusionlib.fusing import VIDEO_SUFFIXES
 from fusionlib.runs import file_fingerprint, source_fingerprint
 from fusionlib.video import fuse_video
@@ -59,8 +59,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
         raise FusionError(f"{out}: expected a folder apart from the sources, found one that holds some of them; "
                           "choose another one, because sources are never overwritten")
     settings = {"instruction": instruction, "align": align, **_versions()}
-    main = distributed.process().is_main_process
-    bar = tqdm(distributed.share(list(enumerate(pairs))), desc="fusing", disable=not main)
+    bar = tqdm(distributed.share(list(enumerate(pairs))), desc="fusing", disable=not speaks())
     for index, files in bar:
         try:
             if files[1].suffix.lower() in VIDEO_SUFFIXES:
@@ -81,8 +80,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     unfused = [problem for _, problem, _ in results if problem is not None]
     notes = [note for *_, noted in results for note in noted]
     for what, found in (("not matched", unmatched), ("not fused", unfused), ("to look at", notes)):
-        if main:
-            print_problems(what, found)
+        print_problems(what, found)
     if problems is not None:
         problems += unmatched + unfused
     if not done:

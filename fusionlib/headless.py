@@ -28,7 +28,7 @@ def train(number: str, profile: str = "quick", data_root: str = "", out: str = "
         raise FusionError(f"train takes {' or '.join(TRAIN)}, the number of a notebook that trains, but got {number!r}")
     (notebook,) = suite.select([number])
     given = suite.settings_of([notebook], profile, data_root, out, settings)
-    distributed.process()
+    distributed.process()  # before a cell takes a device
     cells = nbformat.read(notebook, as_version=4).cells
     names = suite.parameters(notebook) | given
     for index, cell in enumerate(cells):

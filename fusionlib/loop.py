@@ -106,11 +106,11 @@ def fit(
     epochs = math.ceil(steps / len(loader)) if steps else epochs
     with alone(folder) if accelerator.is_main_process else nullcontext():
         accelerator.init_trackers("tensorboard")
-        start, rows = resume(accelerator, folder)
+        rows = resume(accelerator, folder)
         back = 0 if processes > 1 else settings.step_back  # the others would not know of it
         if back and not rows:
             checkpoint(accelerator, folder, rows)  # what the first epoch goes back to
-        progress = tqdm(initial=start, total=epochs, desc="epochs", leave=False,
+        progress = tqdm(initial=len(rows), total=epochs, desc="epochs", leave=False,
                         disable=not accelerator.is_main_process)  # fmt: skip
         while (epoch := len(rows)) < epochs:
             began, train.epoch = time.perf_counter(), epoch
@@ -222,15 +222,15 @@ def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None
     accelerator.wait_for_everyone()
 
 
-def resume(accelerator: Accelerator, folder: Path) -> tuple[int, list[dict]]:
-    """Continue from the last complete state in the folder: (first epoch to do, rows of the curves so far).
+def resume(accelerator: Accelerator, folder: Path) -> list[dict]:
+    """Continue from the last complete state in the folder: rows of the curves so far, one for each epoch done.
 
     Raises:
         FusionError: the state is damaged, or that of another network; nothing is overwritten.
     """
     record = folder / "checkpoint.json"
     if not record.is_file():
-        return 0, []
+        return []
     try:
         done = json.loads(record.read_text())
         accelerator.load_state(str(folder / "checkpoint" / done["state"]))
@@ -239,4 +239,4 @@ def resume(accelerator: Accelerator, folder: Path) -> tuple[int, list[dict]]:
                           f"another network's ({first_line(error)}): choose another folder, or delete "
                           f"{record.name} in it to begin anew") from error
     accelerator.print(f"resumed after epoch {len(done['rows'])}")
-    return len(done["rows"]), done["rows"]
+    return done["rows"]

@@ -11,6 +11,7 @@ import pytest
 import fusionlib
 from fusionlib import __main__ as commands
 
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 SCRIPT = Path(fusionlib.__file__).parent / "cluster" / "paper.sbatch"
 SLURM = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "n[1-2]",
          "SLURM_NODEID": "1"}  # fmt: skip
@@ -20,8 +21,6 @@ RECORD = '#!/bin/sh\nexec {python} -c \'import json, sys; print(json.dumps(sys.a
 @pytest.fixture
 def started(tmp_path):
     """The commands that the script starts, as lists."""
-    if shutil.which("bash") is None:
-        pytest.skip("no bash here")
     log, bin_folder = tmp_path / "log", tmp_path / "bin"
     bin_folder.mkdir()
     python = shutil.which("python3") or shutil.which("python")
@@ -59,8 +58,6 @@ def test_accelerate_gets_all_gpus_of_all_nodes(started):
 
 
 def test_without_data_it_says_what_to_set():
-    if shutil.which("bash") is None:
-        pytest.skip("no bash here")
     environment = {key: value for key, value in os.environ.items() if key != "DATA"}
     run = subprocess.run(["bash", SCRIPT], env=environment, capture_output=True, text=True)
     assert run.returncode and "set DATA to the folder that holds LLVIP/" in run.stderr

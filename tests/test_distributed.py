@@ -1,9 +1,5 @@
 """Two processes of `accelerate launch` train as one does on the same batches."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,18 +10,9 @@ from test_kills import SETTINGS
 
 from fusionlib import inference, models
 from fusionlib.models import FusionNetwork
+from tests.launched import launched
 
 SCRIPT = Path(__file__).with_name("trained_together.py")
-
-
-def launch(processes, *command):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no",
-               "main_process_port": port}  # fmt: skip
-    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
-            *(f"--{name}={value}" for name, value in options.items()), *map(str, command)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +21,9 @@ def together(tmp_path_factory):
     if torch.backends.mps.is_available():
         pytest.skip("accelerate starts no processes that share one MPS")
     folder = tmp_path_factory.mktemp("together")
-    for name, command in {"one": [sys.executable, str(SCRIPT)], "two": launch(2, SCRIPT)}.items():
+    for processes, name in ((1, "one"), (2, "two")):
         (folder / name).mkdir()
-        run = subprocess.run([*command, str(folder / name)], capture_output=True, text=True, timeout=500,
-                             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})  # fmt: skip
-        assert run.returncode == 0, run.stderr
+        launched(processes, SCRIPT, folder / name)
     return folder
 
 

@@ -3,13 +3,7 @@
 The tests of this file are one visit: each goes on where the one before stopped.
 """
 
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -21,13 +15,14 @@ from jupyter_server.serverapp import ServerApp
 from torchvision.ops import box_iou
 
 import fusionlib as fl
+from benchmarks.browser import CHROMIUM
+from benchmarks.browser import server as jupyterlab
 from fusionlib.suite import NOTEBOOKS, parameters
 from tests.browsing.conftest import EVIL
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 WAIT = 240_000  # ms for what takes a second or two on an idle machine
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXELS = """canvas => { const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   let sum = [0, 0, 0]; for (let i = 0; i < data.length; i += 4) for (let c of [0, 1, 2]) sum[c] += data[i + c];
   return sum.map(each => each / canvas.width / canvas.height); }"""  # mean R, G, B
@@ -41,23 +36,7 @@ LISTED = """labels => JSON.stringify([...document.querySelector('.fl-viewer').qu
 def server(tmp_path_factory):
     """JupyterLab on a free port, with settings and runtime files of its own: (address, token, notebook folder)."""
     folder = tmp_path_factory.mktemp("lab")
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
-           "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
-    places = {name: str(folder / name) for name in own}
-    root = str(Path(fl.__file__).parents[1])
-    environment = {**os.environ, **places, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    (folder / "notebooks").mkdir()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               "--ServerApp.port=0", f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    until = time.monotonic() + WAIT / 1000
-    while not (files := list((folder / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json"))):
-        assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-        time.sleep(0.1)
-    time.sleep(0.1)  # the file is there before its last byte
-    about = json.loads(files[0].read_text())
+    process, about = jupyterlab(folder)
     yield about["url"], about["token"], folder / "notebooks"
     process.terminate()
     process.wait(60)

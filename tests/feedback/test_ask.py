@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +17,7 @@ from fusionlib.errors import FusionError
 from fusionlib.feedback import progress
 from fusionlib.feedback.replies import Reply
 from fusionlib.feedback.store import image_fingerprint
+from tests.launched import launched
 
 encoding = importlib.import_module("fusionlib.feedback.encode")  # the package has a function of this name
 SCRIPT = str(Path(__file__).with_name("slow.py"))
@@ -204,18 +203,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(tmp_path):
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="accelerate starts no processes that share one MPS")
 def test_processes_share_the_images(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # accelerate's --cpu needs MPI; --multi_gpu starts the processes, and without a GPU they compute on the CPU.
-    options = {"num_processes": 2, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--main_process_port={port}"]
-    launch += [f"--{name}={value}" for name, value in options.items()]
-    run = subprocess.run(
-        [*launch, SCRIPT, "shared", str(tmp_path)], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    launched(2, SCRIPT, "shared", tmp_path, timeout=300)
     first, second = (json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1))
 
     def told(answers):
