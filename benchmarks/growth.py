@@ -134,8 +134,9 @@ def draw(frame: pd.DataFrame):
     plots.style()
     long = frame.melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
     long = long[long["value"] > 0]  # the least tasks add nothing to the peak, which no logarithm shows
-    grid = sns.relplot(long, x="pairs", y="value", col="what", hue="task", style="task", kind="line", markers=True,
-                       dashes=False, palette="colorblind", height=3, facet_kws={"sharey": False})  # fmt: skip
+    grid = sns.relplot(long, x="pairs", y="value", col="what", col_order=["seconds", "MB"], hue="task", style="task",
+                       kind="line", markers=True, dashes=False, palette="colorblind", height=3,
+                       facet_kws={"sharey": False})  # fmt: skip
     plt.close(grid.figure)  # what is drawn is saved, not shown
     grid.set(xscale="log", yscale="log", xlabel="pairs", ylabel="")
     for axes, name in zip(grid.axes.flat, ("seconds", "MB")):

@@ -3,8 +3,9 @@
 import torch
 from kornia.filters import box_blur, laplacian
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
+from fusionlib.peers.layers import reflected, to_one_channel
 from fusionlib.peers.peer import Peer
 
 LAYERS, FILTERS = 10, 64
@@ -22,7 +23,7 @@ class AUIF(Peer):
 
     least = 10  # the Laplacian mirrors 9 pixels at each edge
     halo = 30  # 9 of the 19x19 Laplacian, 2 of each of ten steps, 1 of the decoder
-    bytes_per_pixel = 900
+    bytes_per_pixel = 750
 
     def __init__(self):
         super().__init__()
@@ -70,9 +71,5 @@ class _Step(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         transposed = self.kernel.flip(2, 3).transpose(0, 1)
-        response = conv2d(_reflected(conv2d(_reflected(x), self.kernel)), transposed)
+        response = to_one_channel(conv2d(reflected(x), self.kernel), transposed)
         return x - self.eta * (self.rest(response) - self.theta * (image - x))
-
-
-def _reflected(x):
-    return pad(x, (1, 1, 1, 1), mode="reflect")

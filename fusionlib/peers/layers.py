@@ -5,13 +5,30 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import conv2d, normalize, pad
 from torchvision.models.convnext import LayerNorm2d
 
 
 def named(**layers: nn.Module) -> nn.Sequential:
     """A sequence whose parts have names instead of numbers."""
     return nn.Sequential(OrderedDict(layers))
+
+
+def reflected(image: Tensor) -> Tensor:
+    """Mirrored by one pixel at each edge: [B,C,H,W] -> [B,C,H+2,W+2], H and W at least 2."""
+    return pad(image, (1, 1, 1, 1), mode="reflect")
+
+
+def to_one_channel(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 3x3 convolution to a single channel, edges mirrored: [B,C,H,W] and weight [1,C,3,3] -> [B,1,H,W].
+
+    As one matrix product for the nine weights and a sum of nine shifted maps. oneDNN's convolution fills vectors with
+    output channels, so that for one it takes two to four times as long; and nine maps are mirrored instead of C.
+    """
+    height, width = features.shape[2:]
+    maps = reflected(conv2d(features, weight[0].flatten(1).t()[..., None, None]))
+    out = sum(maps[:, 3 * i + j, None, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return out if bias is None else out + bias
 
 
 def channel_norm(channels: int) -> nn.Sequential:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionlib.models.layers import convolution
+from fusionlib.peers.layers import to_one_channel
 from fusionlib.peers.peer import Peer
 
 FEATURES, BLOCKS = 128, 4
@@ -24,7 +25,7 @@ class LRRNet(Peer):
     least = 2
     always_stretch = True
     halo = 11  # 1 of the first convolution, 2 of each block, 2 of the decoder
-    bytes_per_pixel = 8500
+    bytes_per_pixel = 7300
 
     def __init__(self):
         super().__init__()
@@ -54,7 +55,7 @@ class LRRNet(Peer):
         return maps["low"] + maps["high"]
 
     def _convolve(self, name, x):
-        return self.decoder[f"conv_{name}"]["conv2d"](x)
+        return _to_one_channel(self.decoder[f"conv_{name}"], x)
 
 
 class _Encoder(nn.Module):
@@ -73,7 +74,7 @@ class _Encoder(nn.Module):
         z = self._shrink(self.conv_W00["conv2d"](image))
         for n in range(BLOCKS):
             block = getattr(self, f"lrrblock{n}")
-            residual = image - block["conv_Wdz"]["conv2d"](z)
+            residual = image - _to_one_channel(block["conv_Wdz"], z)
             z = self.lamz * z + block["conv_Wdtz"]["conv2d"](residual)
             z = self._shrink(z)
         return z
@@ -85,6 +86,10 @@ class _Encoder(nn.Module):
 
 def _layer(inputs, outputs):
     return nn.ModuleDict({"conv2d": convolution(inputs, outputs)})
+
+
+def _to_one_channel(layer, x):
+    return to_one_channel(x, layer["conv2d"].weight, layer["conv2d"].bias)
 
 
 def _stretched(image):

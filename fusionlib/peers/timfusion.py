@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
-from .layers import named
+from .layers import named, reflected
 from .peer import Peer
 from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
@@ -187,7 +187,7 @@ class _BlurPool(nn.Module):
         self.register_buffer("filt", torch.outer(row, row).expand(channels, 1, 3, 3).clone(), persistent=False)
 
     def forward(self, x):
-        return conv2d(pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+        return conv2d(reflected(x), self.filt, stride=2, groups=x.shape[1])
 
 
 def _operations(*operations):
