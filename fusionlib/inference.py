@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fusionlib.data.pairs import Pair, load, merge_luma, split_luma, write_image
 from fusionlib.data.pictures import Pictures
 from fusionlib.data.samples import fit_into, people
-from fusionlib.detection import YOLOv5, detect, measure
 from fusionlib.errors import FusionError
 from fusionlib.models import FusionNetwork, TextGuidedFusion
 from fusionlib.tiles import parts, tiled
@@ -114,7 +113,7 @@ def candidates(
 
 
 def find_people(
-    detector: YOLOv5, pairs: Sequence[Pair], size: tuple[int, int], network: FusionNetwork,
+    detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int], network: FusionNetwork,
     refined: TextGuidedFusion, texts: Sequence[Tensor],
 ) -> tuple[dict[str, list[Tensor]], list[Tensor]]:  # fmt: skip
     """Detections of people in every candidate image of labelled pairs.
@@ -122,6 +121,8 @@ def find_people(
     Returns:
         {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
     """
+    from fusionlib.detection import detect  # here, since to fuse takes no detector, nor the seconds that one needs
+
     found, truths = {}, []
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):
         for name, image in candidates(pair, size, network, refined, text).items():
@@ -132,6 +133,8 @@ def find_people(
 
 def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor]) -> pd.DataFrame:
     """Detection of people per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
+    from fusionlib.detection import measure
+
     table = pd.DataFrame({name: measure(boxes, truths, heights={}) for name, boxes in found.items()}).T
     return table.astype({"images": int, "boxes": int})
 

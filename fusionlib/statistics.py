@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
 
 from fusionlib.errors import FusionError
 
@@ -21,6 +20,8 @@ def mean_interval(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> tu
 
     Reference: Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7(1), 1979.
     """
+    from scipy.stats import bootstrap  # here, for it takes most of a second to import, and few need it
+
     values = np.asarray(values, float)
     if len(values) < 2:
         return (float(values[0]) if len(values) else np.nan,) * 3

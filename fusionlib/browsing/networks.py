@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fusionlib import devices, fusing, inference, models
 from fusionlib.data.samples import fit_into, shrink
-from fusionlib.detection import detect, load_detector
 from fusionlib.errors import FusionError
 from fusionlib.feedback import Answer, tokens
 from fusionlib.feedback.encode import encode, encoder_name
@@ -32,10 +31,14 @@ class Networks:
         """The run's frozen detector. FusionError without a run, or without its weights."""
         if self.run is None:
             raise FusionError("People are looked for by a run's detector, and this is no folder of a run")
+        from fusionlib.detection import load_detector  # here, for it takes seconds to import, and pictures none
+
         return load_detector(self.run.weights(self.run.profile.detector), devices.best())
 
     def find_people(self, image: Tensor) -> Tensor:
         """People in an image [3,H,W] as notebook 04 looks for them: [n,5], xyxy in pixels of the image and score."""
+        from fusionlib.detection import detect
+
         detector = self.detector
         *parts, scale = fit_into(image[:1], image[1:], self.run.profile.detect_size)
         found = detect(detector, [torch.cat(parts)], conf=LEAST_SCORE)[0][:, :5]

@@ -3,8 +3,7 @@
 import math
 
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn.functional import interpolate
 
 from fusionlib.errors import FusionError
 
@@ -86,7 +85,9 @@ def _rotate(image, degrees):
     """Rotate anticlockwise about the centre and cut to the part of the same proportions without empty corners."""
     height, width = image.shape[-2:]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turned = transforms.rotate(image, degrees, InterpolationMode.BILINEAR)
+    from torchvision.transforms.v2 import InterpolationMode, functional  # here, for it takes two seconds to import
+
+    turned = functional.rotate(image, degrees, InterpolationMode.BILINEAR)
     # The upright rectangle s w x s h, seen from the turned picture, is s (w |cos| + h |sin|) wide and s (w |sin| +
     # h |cos|) high; one pixel less at each edge, where bilinear interpolation reaches beyond the picture.
     scale = min(width / (width * abs(cos) + height * abs(sin)), height / (width * abs(sin) + height * abs(cos)))
@@ -103,7 +104,7 @@ def _enlarge(image, height, width):
     scale = max(height / h, width / w, 1.0)
     size = [max(round(h * scale), height), max(round(w * scale), width)] if scale > 1 else [h, w]
     if size != [h, w]:
-        image = transforms.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
+        image = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     return image, _affine(size[1] / w, 0, 0, 0, size[0] / h, 0)
 
 

@@ -8,6 +8,7 @@ from fusionlib.data.samples import PERSON
 from fusionlib.detection import YOLOv5, YOLOv5Loss, class_indices, freeze, to_targets
 from fusionlib.distributed import replicas
 from fusionlib.models.fusion_loss import FusionLoss
+from fusionlib.models.text_dfh import refine
 
 
 class DetectionLosses:
@@ -31,8 +32,3 @@ class DetectionLosses:
         count = len(ir) * replicas()
         total = detection + self.fidelity * count * fidelity
         return total, {"detection": detection.detach() / count, "fidelity": fidelity.detach(), **parts}
-
-
-def refine(model: nn.Module, batch: dict) -> Tensor:
-    """The refined luma [B,1,H,W] of a batch as `collate` makes it, in float32 under any precision."""
-    return model(batch["ir"], split_luma(batch["visible"])[0], batch["text"], batch["mask"]).float()

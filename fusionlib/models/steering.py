@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from fusionlib.errors import FusionError
 from fusionlib.feedback.encode import DIM, encode
-from fusionlib.models.detection_loss import refine
 from fusionlib.models.fusion_loss import FusionLoss
-from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.models.text_dfh import TextGuidedFusion, refine
 
 
 @dataclass(frozen=True)

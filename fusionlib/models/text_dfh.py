@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from fusionlib.data.pairs import split_luma
 from fusionlib.errors import FusionError
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.layers import Widen, convolution, feature_layer
@@ -228,3 +229,8 @@ class TextGuidedFusion(nn.Module):
         return self.network.decode(
             self.harmonise["ir"](f_ir, text, mask, seen[0]), self.harmonise["vi"](f_vi, text, mask, seen[1])
         )
+
+
+def refine(model: nn.Module, batch: dict) -> Tensor:
+    """The refined luma [B,1,H,W] of a batch as `collate` makes it, in float32 under any precision."""
+    return model(batch["ir"], split_luma(batch["visible"])[0], batch["text"], batch["mask"]).float()

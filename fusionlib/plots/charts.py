@@ -1,4 +1,7 @@
-"""Charts and maps: training curves, the attention of words, what instructions did, how tall people are."""
+"""Charts and maps: training curves, the attention of words, what instructions did, how tall people are.
+
+seaborn is imported where it draws: it takes a second, which a notebook without such a chart need not wait.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +10,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -64,6 +66,8 @@ def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
     Raises:
         FusionError: a column that the table does not have.
     """
+    import seaborn as sns
+
     if missing := [name for name in (label, *columns) if name not in table]:
         raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, table))}.")
     figure, panels = plt.subplots(1, len(columns), figsize=(1.6 + 3 * len(columns), 2.8), squeeze=False,
@@ -131,6 +135,8 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
     Raises:
         FusionError: a column that is not there, no run with both measures, or a measure of unknown direction.
     """
+    import seaborn as sns
+
     if missing := [name for name in (x, y, label) if name not in frame]:
         raise FusionError(f"The frame has no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
     frame = frame.dropna(subset=[x, y])
@@ -163,6 +169,8 @@ def steering(table: pd.DataFrame) -> Figure:
     Args:
         table: as `fusionlib.steering.responses` makes it.
     """
+    import seaborn as sns
+
     names = list(dict.fromkeys(table["instruction"]))
     wordings = list(dict.fromkeys(table["wording"]))
     figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.42 * len(names)), layout="constrained")
@@ -187,6 +195,8 @@ def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         heights: {data set: heights in pixels}; a data set without people is named in the legend all the same.
     """
+    import seaborn as sns
+
     named = {f"{name} (n = {len(values)})": list(values) for name, values in heights.items()}
     frame = pd.DataFrame([(name, v) for name, values in named.items() for v in values], columns=["data set", "height"])
     figure, axes = plt.subplots(figsize=(4.6, 2.6), layout="constrained")

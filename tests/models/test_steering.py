@@ -11,8 +11,8 @@ from fusionlib.errors import FusionError
 from fusionlib.feedback.encode import DIM, encode
 from fusionlib.feedback.rules import measure
 from fusionlib.models import FusionNetwork, TextGuidedFusion, sobel
-from fusionlib.models.detection_loss import refine
 from fusionlib.models.steering import INSTRUCTIONS, SteeredLosses, encoded_instructions
+from fusionlib.models.text_dfh import refine
 
 TOLD = {name: [torch.full((2, 8), float(number))] for number, name in enumerate(INSTRUCTIONS, 1)}
 ANSWERS = [torch.full((3, 8), -1.0), torch.full((4, 8), -2.0)]
