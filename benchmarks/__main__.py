@@ -11,7 +11,7 @@ HOW = """\
 The ways to do a task take turns in one process, so caches are warm. Times are medians over the rounds, with quartiles
 in brackets; "times faster" compares a way with the first one of its task within a round. What takes more than 8 seconds
 is called once. Peak memory is what the first call adds to the peak (ru_maxrss) of a fresh process that has imported the
-benchmark and made its inputs."""
+benchmark and made its inputs, and the peak of a process that the call starts."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -23,7 +23,7 @@ def inputs() -> dict[str, np.ndarray]:
 
 
 def cases(arrays: dict[str, np.ndarray]) -> list[Case]:
-    """Each way is a new Python; its memory is that of its own process, which the table cannot see."""
+    """Each way is a new Python."""
     return [Case("begin", way, partial(_run, code)) for way, code in WAYS.items()]
 
 

@@ -66,11 +66,14 @@ def _peak(module, arrays, number):
     cases = importlib.import_module(module).cases(arrays)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cases[number].run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * RSS_UNIT / 1e6
+    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return (added + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * RSS_UNIT / 1e6
 
 
 def peak_memory(module: str, arrays: dict[str, np.ndarray], count: int) -> list[float]:
     """Megabytes that the first call of each of the `count` cases of a module adds to the peak of a fresh process.
+
+    Where the call starts processes, the peak of the largest of them is a part of it.
 
     The process has imported the module and built the cases by then; its peak before the call is taken off. The
     processes are forks of a server that has done no more than import the module: one started from here would count

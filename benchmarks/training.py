@@ -1,5 +1,6 @@
 """Steps of both trainings through the suite's loop, against a bare PyTorch loop over batches that lie in memory."""
 
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from fusionlib.models.detection_loss import DetectionLosses
 
 PAIRS, WORDS = 32, (40, 384)
 QUICK = PROFILES["quick"]
+COMPILED = {"backend": "inductor"}  # what torch.compile is told
 
 _folders = []  # temporary ones, which are removed at the end of the process that made them
 
@@ -57,9 +59,10 @@ def _ways(task, model, losses, samples, batch):
     optimizer = loop.adam(model, 1e-6)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
-    def bare():
+    def bare(network=model, precision=torch.float32):
         for each in batches:
-            total, _ = losses(model, each)
+            with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                total, _ = losses(network, each)
             total.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -67,5 +70,8 @@ def _ways(task, model, losses, samples, batch):
     ours = partial(loop.run_epoch, accelerator, model, losses, optimizer=optimizer, scheduler=scheduler)
     ways = {"bare loop": bare, "the suite's loop, the same batches": lambda: ours(batches),
             "the suite's loop, pictures loaded and augmented": lambda: ours(loader),
-            "pictures loaded and augmented, nothing learned": lambda: list(loader)}  # fmt: skip
+            "pictures loaded and augmented, nothing learned": lambda: list(loader),
+            "bare loop in bfloat16": partial(bare, precision=torch.bfloat16)}  # fmt: skip
+    if any(map(shutil.which, ("g++", "clang++"))):  # which torch.compile needs
+        ways["bare loop, compiled by torch"] = partial(bare, torch.compile(model, **COMPILED))
     return [Case(task, way, run) for way, run in ways.items()]

@@ -80,10 +80,10 @@ class Profile:
 PROFILES = {
     "quick": Profile(
         name="quick", threads=2, workers=0, schedule="cosine",
-        scenes_train=72, scenes_test=32, train_on=(), detect_on="Scenes", validation=8, backend="rules",
-        fusion_resize=320, fusion_crop=128, fusion_batch=8, fusion_epochs=30, fusion_lr=5e-3,
+        scenes_train=56, scenes_test=24, train_on=(), detect_on="Scenes", validation=8, backend="rules",
+        fusion_resize=320, fusion_crop=128, fusion_crops=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=5e-3,
-        train_peers=("AUIF", "DATFuse"), peer_steps=20, detector_epochs=3, detector_pairs=16,
+        train_peers=("AUIF", "DATFuse"), peer_steps=20, detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),

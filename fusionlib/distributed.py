@@ -73,6 +73,14 @@ def weight_of(count: int, device: torch.device) -> float | Tensor:
     return count * processes / total.clamp_min(1)
 
 
+def is_finite(loss: Tensor) -> bool:
+    """Whether a loss is finite in all processes that share the batch, so that they go on, or stop, together."""
+    finite = torch.isfinite(loss.detach()).float()
+    if _processes() > 1:
+        distributed.all_reduce(finite, distributed.ReduceOp.MIN)
+    return bool(finite)
+
+
 class _Sum(torch.autograd.Function):
     """Sum over all processes, with the gradient of all their losses."""
 

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -69,7 +69,8 @@ def fit(
         train: samples to learn from; each epoch sees all of them in another order.
         validation: samples that choose the best epoch.
         folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
-        settings: the profile, for seed, precision, workers and schedule.
+        settings: the profile, for seed, precision, workers, schedule, the parts of a batch (`accumulate`), and how
+            often an epoch may begin again after a loss that is not finite (`step_back`).
         optimizer: over the parameters to train.
         epochs: passes over `train`.
         batch: samples in a batch; the processes of `accelerate launch` share it equally, and what is missing in the
@@ -103,12 +104,12 @@ def fit(
         raise FusionError(f"schedule must be one of {', '.join(SCHEDULES)}, but is {settings.schedule!r}")
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, planned))
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    plain = accelerator.unwrap_model(model, keep_torch_compile=False)
     epochs = math.ceil(steps / len(loader)) if steps else epochs
     with alone(folder) if accelerator.is_main_process else nullcontext():
         accelerator.init_trackers("tensorboard")
         rows = resume(accelerator, folder)
-        back = 0 if processes > 1 else settings.step_back  # the others would not know of it
-        if back and not rows:
+        if (back := settings.step_back) and not rows:
             checkpoint(accelerator, folder, rows)  # what the first epoch goes back to
         progress = tqdm(initial=len(rows), total=epochs, desc="epochs", leave=False,
                         disable=not accelerator.is_main_process)  # fmt: skip
@@ -127,7 +128,8 @@ def fit(
                 if back == 0:
                     raise
                 back -= 1
-                warnings.warn(f"{error}. Epoch {epoch + 1} begins again, at half the learning rate", stacklevel=2)
+                if accelerator.is_main_process:
+                    warnings.warn(f"{error}. Epoch {epoch + 1} begins again, at half the learning rate", stacklevel=2)
                 optimizer.zero_grad()
                 resume(accelerator, folder)
                 halve(scheduler)
@@ -138,7 +140,7 @@ def fit(
             progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
             try:
                 accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
-                keep(accelerator, folder, rows, lambda path: save(accelerator.unwrap_model(model), path))
+                keep(accelerator, folder, rows, lambda path: save(plain, path))
             except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
                 raise FusionError(f"{folder}: epoch {epoch + 1} could not be kept ({first_line(error)}): make "
                                   f"room, or mend the folder, and run again; it goes on after epoch {epoch}") from error
@@ -166,9 +168,8 @@ def run_epoch(
             with apart, distributed.part_of(share):
                 with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
                     total, parts = losses(model, piece)
-                if not torch.isfinite(total):
-                    raise Diverged(f"the loss became {total.item()} at {', '.join(piece['name'])}: lower the learning "
-                                   "rate, or set amp to no; what the epochs before have learned is kept")
+                    if not distributed.is_finite(total):
+                        raise diverged(total.item(), piece["name"])
                 if optimizer is not None:
                     accelerator.backward(total * share)
             images += count
@@ -182,6 +183,14 @@ def run_epoch(
             optimizer.zero_grad()
     values = accelerator.reduce(torch.stack([*sums.values(), torch.as_tensor(float(images)).to(total)]), "sum")
     return {name: (value / values[-1]).item() for name, value in zip(sums, values[:-1])}
+
+
+def diverged(loss: float, images: Sequence[str]) -> Diverged:
+    """What every process raises when the loss of one, on images with these names, is not finite."""
+    lost = [each for each in distributed.gather((loss, images)) if not math.isfinite(each[0])]
+    where = ", ".join(dict.fromkeys(name for _, names in lost for name in names))
+    return Diverged(f"the loss became {lost[0][0]} at {where}: lower the learning rate, or set amp to no; what the "
+                    "epochs before have learned is kept")
 
 
 def in_parts(batch: dict, count: int) -> list[dict]:
@@ -205,8 +214,7 @@ def keep(accelerator: Accelerator, folder: Path, rows: list[dict], save: Callabl
         save(folder / "last.safetensors")
         if rows[-1]["validation total"] <= min(r["validation total"] for r in rows):
             save(folder / "best.safetensors")
-        write_atomically(
-            folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
+        write_atomically(folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
     checkpoint(accelerator, folder, rows)
 
 

@@ -84,7 +84,7 @@ def execute(notebook: Path, copy: Path, settings: dict, time_limit: int) -> dict
                 str(notebook), str(copy), {k: v for k, v in settings.items() if k in own}, cwd=str(NOTEBOOKS),
                 execution_timeout=time_limit, iopub_timeout=120, progress_bar=False, kernel_name="python3",
                 extra_arguments=["--log-level=ERROR"],  # of the kernel, which warns that it listens to this machine
-                shutdown_kernel="immediate",  # all is kept when the last cell ends; to take torch down takes two seconds
+                shutdown_kernel="immediate",  # all is kept when a cell ends; to tear torch down takes two seconds
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"

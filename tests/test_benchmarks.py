@@ -104,8 +104,10 @@ def test_both_trainings_are_cases_that_run(monkeypatch):
     small = replace(training.QUICK, fusion_batch=2, fusion_crop=32, dfh_batch=1, detect_size=(64, 96))
     monkeypatch.setattr(training, "QUICK", small)
     monkeypatch.setattr(training, "PAIRS", 4)
+    monkeypatch.setattr(training, "COMPILED", {"backend": "eager"})  # C++ would take a minute
+    monkeypatch.setattr(training.shutil, "which", lambda name: name)
     found = training.cases(training.inputs())
-    assert len({case.task for case in found}) == 2 and len(found) == 8
+    assert len({case.task for case in found}) == 2 and len(found) == 12
     for case in found:
         case.run()
 
@@ -136,13 +138,14 @@ def test_markdown_names_times_ratio_and_memory():
 
 def test_memory_is_that_of_the_case_and_not_of_this_process(tmp_path, monkeypatch):
     (tmp_path / "filled.py").write_text(
-        "import numpy as np\nfrom benchmarks.timing import Case\n"
+        "import subprocess, sys\nimport numpy as np\nfrom benchmarks.timing import Case\n"
         "def cases(arrays):\n"
-        "    return [Case('fill', str(n), lambda n=n: np.ones(n * 125_000)) for n in arrays['megabytes']]\n")
+        "    return [*(Case('fill', str(n), lambda n=n: np.ones(n * 125_000)) for n in arrays['megabytes']),\n"
+        "            Case('fill', 'process', lambda: subprocess.run([sys.executable, '-c', '\"x\" * 500_000_000']))]\n")
     monkeypatch.syspath_prepend(tmp_path)
     ours = np.ones(40_000_000)  # 320 MB that the children must not count
-    few, many = timing.peak_memory("filled", {"megabytes": np.array([1, 100])}, 2)
-    assert few < 5 and many == pytest.approx(100, abs=5)
+    few, many, started = timing.peak_memory("filled", {"megabytes": np.array([1, 100])}, 3)
+    assert few < 5 and many == pytest.approx(100, abs=5) and started == pytest.approx(510, abs=20)
     assert ours.all()
 
 

@@ -72,6 +72,22 @@ def test_files_are_fused_and_measured_once_each(together):
         assert (together / "two/fused" / picture).read_bytes() == (together / "one/fused" / picture).read_bytes()
 
 
+def test_all_processes_step_back_when_the_loss_of_one_is_lost(together):
+    one, two = (pd.read_csv(together / f"{each}/back 1/curves.csv").drop(columns="seconds") for each in ("one", "two"))
+    assert list(two.epoch) == [1, 2, 3]
+    pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-5)
+    assert "Epoch 2 begins again" in (together / "two" / "back 1-0.txt").read_text()
+    assert (together / "two" / "back 1-1.txt").read_text() == ""  # one of them tells it
+
+
+def test_all_processes_stop_when_the_loss_of_one_is_lost(together):
+    first, second = ((together / "two" / f"back 0-{process}.txt").read_text() for process in (0, 1))
+    assert first == second and "the loss became nan at Toy" in first, first
+    batch, part = ((together / each).read_text().partition("at ")[2].partition(":")[0].split(", ")
+                   for each in ("one/back 0-0.txt", "two/back 0-0.txt"))  # fmt: skip
+    assert part == batch[1:]  # the images of the process that lost it
+
+
 def test_a_batch_that_cannot_be_shared(together):
     said = (together / "two" / "odd-0.txt").read_text()
     assert "2 processes cannot share a batch of 3 equally" in said

@@ -68,6 +68,22 @@ def test_stage_1_learns_and_says_how(pairs, tmp_path):
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
+def test_a_compiled_network_trains_and_is_kept_as_the_plain_one(pairs, tmp_path, monkeypatch):
+    """As `accelerate launch --dynamo_backend` asks for it; a compiler in C++ needs half a minute, this one none."""
+    plain = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path / "plain", SETTINGS)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    monkeypatch.setitem(torch._dynamo.utils.counters["stats"], "unique_graphs", 0)
+    compiled = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path / "compiled", SETTINGS)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-6)
+    for folder in tmp_path.iterdir():  # plain trainings go on from a compiled one
+        (folder / "last.safetensors").unlink()
+        monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
+        training.train_fusion_network(pairs[:4], pairs[4:], folder, replace(SETTINGS, fusion_epochs=4))
+    one, two = (models.load(folder / "last.safetensors").state_dict() for folder in tmp_path.iterdir())
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("stage", ["fusion", "dfh"])
 def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path, monkeypatch):
     def train(folder):

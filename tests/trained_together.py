@@ -4,6 +4,7 @@
 """
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from test_kills import SETTINGS, pairs_in
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from fusionlib import distributed, training
+from fusionlib import distributed, loop, training
+from fusionlib.data.samples import FusionSamples
 from fusionlib.detection import YOLOv5
 from fusionlib.distributed import SharedBatchNorm
 from fusionlib.errors import FusionError
 from fusionlib.evaluation import evaluate_folder
 from fusionlib.folders import fuse_files
-from fusionlib.models import FusionNetwork
+from fusionlib.models import FusionLoss, FusionNetwork
 
 
 def train(folder):
@@ -67,6 +69,31 @@ def files(folder):
     frame.to_csv(folder / f"metrics-{distributed.process().process_index}.csv")
 
 
+def stumble(folder, times):
+    """Stage 1 with a loss that is NaN at the third step, in the last process alone; it may step back so many times."""
+    process, calls, loss = distributed.process(), iter(range(1000)), FusionLoss()
+    last = process.process_index == process.num_processes - 1
+
+    def losses(model, batch):
+        total, parts = loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+        return total * (float("nan") if next(calls) == 3 and last else 1), parts  # two steps, one validation
+
+    pairs = pairs_in(folder.parent)
+    torch.manual_seed(0)
+    network = FusionNetwork(SETTINGS.channels)
+    samples = FusionSamples(pairs[:4], 96, 32), FusionSamples(pairs[4:], 96, 32, train=False)
+    settings = replace(SETTINGS, step_back=times, schedule="constant")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            loop.fit(network, losses, *samples, folder / f"back {times}", settings,
+                     optimizer=loop.adam(network, 1e-3), epochs=3, batch=2)  # fmt: skip
+            said = [str(warning.message) for warning in told if "begins again" in str(warning.message)]
+        except FusionError as error:
+            said = [str(error)]
+    (folder / f"back {times}-{process.process_index}.txt").write_text("\n".join(said))
+
+
 def odd(folder):
     """A batch of three."""
     pairs, process = pairs_in(folder.parent), distributed.process()
@@ -81,4 +108,6 @@ if __name__ == "__main__":
     normalise(Path(sys.argv[1]))
     files(Path(sys.argv[1]))
     train(Path(sys.argv[1]))
+    stumble(Path(sys.argv[1]), 1)
+    stumble(Path(sys.argv[1]), 0)
     odd(Path(sys.argv[1]))

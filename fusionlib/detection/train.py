@@ -65,7 +65,7 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
     loader = DataLoader(_Augmented(dataset) if augment else dataset, batch_size, shuffle=True, collate_fn=_collate,
                         num_workers=workers)
     network, optimizer, loader = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, loader)
-    model = accelerator.unwrap_model(network)
+    model = accelerator.unwrap_model(network, keep_torch_compile=False)
     loss = loss.to(accelerator.device)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, learning_rate, epochs * len(loader),
                                                     pct_start=0.1, cycle_momentum=False)
