@@ -32,6 +32,7 @@ class Profile:
     fusion_crop: int = 256  # ours
     fusion_crops: int = 1  # of each pair in an epoch (ours)
     fusion_relight: float = 0.0  # share of crops whose two images get another exposure (ours)
+    fusion_start: float = 1.0  # brightness that new layers pass on, so that no image turns negative (ours)
     fusion_batch: int = 16
     fusion_epochs: int = 100
     fusion_lr: float = 1e-3  # the exponent is lost in the paper
@@ -97,7 +98,7 @@ PROFILES = {
     "paper": Profile(),
 }  # fmt: skip
 # The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
-PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", steer_steps=3000)
+PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", fusion_start=0.0, steer_steps=3000)
 
 
 def profile(name: str = "quick", **overrides) -> Profile:

@@ -40,6 +40,7 @@ def train_fusion_network(
         )
     set_seed(settings.seed)
     network, loss = FusionNetwork(settings.channels), FusionLoss()
+    network.pass_on(settings.fusion_start)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])

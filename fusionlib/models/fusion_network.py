@@ -38,6 +38,18 @@ class FusionNetwork(nn.Module):
             feature_layer(2 * c3, c3), feature_layer(c3, c3 // 2), convolution(c3 // 2, 1), nn.Tanh()
         )
 
+    @torch.no_grad()
+    def pass_on(self, strength: float) -> None:
+        """Let every channel of every layer hold its input's brightness, by so much at the centre of its kernels.
+
+        The loss does not see the sign of an edge. From random weights alone, half of short trainings therefore ended
+        with the edges of the visible image upside down, dark for bright; of ten that began at 1, none did. Ours.
+        """
+        for layer in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+            outputs, inputs = layer.weight.shape[:2]
+            for k in range(max(outputs, inputs)):
+                layer.weight[k % outputs, k % inputs, 1, 1] += strength
+
     def encode(self, ir: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the infrared image and of the visible luma: two [B,1,H,W] in 0..1 -> two [B,c3,H,W]."""
         if ir.shape != y.shape or ir.dim() != 4 or ir.shape[1] != 1:
