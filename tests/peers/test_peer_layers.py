@@ -1,8 +1,22 @@
 """Layers that several networks share, written out."""
 
+import pytest
 import torch
 
-from fusionlib.peers.layers import RestormerBlock, channel_attention
+from fusionlib.models.layers import convolution
+from fusionlib.peers.layers import RestormerBlock, channel_attention, to_one_channel
+
+
+@pytest.mark.parametrize("size", [(2, 2), (7, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_to_one_channel_is_that_of_torch(size, bias):
+    layer, features = convolution(6, 1, bias).double(), torch.randn(2, 6, *size, dtype=torch.float64)
+    given = [features.clone().requires_grad_() for _ in range(2)]
+    wanted, got = layer(given[0]), to_one_channel(given[1], layer.weight, layer.bias)
+    torch.testing.assert_close(got, wanted)
+    for out in (wanted, got):
+        out.square().sum().backward()
+    torch.testing.assert_close(given[1].grad, given[0].grad)
 
 
 def test_attention_is_between_channels_of_a_head():
