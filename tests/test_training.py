@@ -57,11 +57,11 @@ def stage_2(pairs, parts, folder, settings=SETTINGS, scenes=()):
 
 
 def test_stage_1_learns_and_says_how(pairs, tmp_path):
-    settings = replace(SETTINGS, fusion_epochs=30)
+    settings = replace(SETTINGS, fusion_epochs=60)
     network = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path, settings)
     curves = pd.read_csv(tmp_path / "curves.csv")
-    assert list(curves.epoch) == list(range(1, 31))
-    assert curves["validation total"].iloc[-1] < 0.7 * curves["validation total"].iloc[0]
+    assert list(curves.epoch) == list(range(1, 61))
+    assert curves["validation total"].iloc[-1] < 0.6 * curves["validation total"].iloc[0]
     assert not network.training
     best = models.load(tmp_path / "best.safetensors")
     assert best.config == network.config
@@ -76,9 +76,9 @@ def test_a_compiled_network_trains_and_is_kept_as_the_plain_one(pairs, tmp_path,
     compiled = training.train_fusion_network(pairs[:4], pairs[4:], tmp_path / "compiled", SETTINGS)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-6)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
     for folder in tmp_path.iterdir():  # plain trainings go on from a compiled one
         (folder / "last.safetensors").unlink()
-        monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
         training.train_fusion_network(pairs[:4], pairs[4:], folder, replace(SETTINGS, fusion_epochs=4))
     one, two = (models.load(folder / "last.safetensors").state_dict() for folder in tmp_path.iterdir())
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
