@@ -23,8 +23,9 @@ import pandas as pd
 import psutil
 
 from fusionlib import ROOT
-from fusionlib.data import scenes, write_image
-from fusionlib.errors import FusionError
+from fusionlib.data import write_image
+from fusionlib.data.synthetic import scene as scenes
+from fusionlib.utils.errors import FusionError
 
 SIZE = (1024, 1280)
 PAIRS = 24

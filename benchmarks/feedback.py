@@ -12,10 +12,10 @@ import torch
 
 from benchmarks.timing import Case
 from fusionlib import ROOT, feedback
-from fusionlib.data import scenes
-from fusionlib.errors import FusionError
+from fusionlib.data.synthetic import scene
 from fusionlib.feedback.llava import Llava
 from fusionlib.feedback.replies import Reply, to_pil
+from fusionlib.utils.errors import FusionError
 
 sys.path.insert(0, str(ROOT / "tests" / "feedback"))
 import tiny_llava
@@ -50,7 +50,7 @@ def inputs() -> dict:
     tiny_llava.build("llava", folder / "model")
     store = feedback.open_store(folder / "store")
     feedback.ask([torch.tensor([[divmod(i, 256)]]) / 255 for i in range(ANSWERS)], Large(), store=store)
-    images = np.stack([scenes.render(i).visible for i in range(4 * BATCH)])
+    images = np.stack([scene.render(i).visible for i in range(4 * BATCH)])
     arrays = {"images": images, "model": str(folder / "model"), "store": str(store.folder)}
     bare, _, ours, *_ = cases(arrays)
     if bare.run() != (said := ours.run()):
@@ -85,7 +85,7 @@ def cases(arrays: dict) -> list[Case]:
         return [answer.text for answer in feedback.ask(images, llava, store=empty, batch=BATCH)]
 
     store = feedback.open_store(arrays["store"])
-    lazy = feedback.Features(list(store.find(store.frame().key).values()))
+    lazy = feedback.LazyFeatures(list(store.find(store.frame().key).values()))
     order = np.random.default_rng(0).permutation(len(lazy))
 
     def one_by_one():

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Case
-from fusionlib import fuse, fusing, inference
-from fusionlib.data import scenes
-from fusionlib.errors import FusionError
-from fusionlib.tiles import tiled
+from fusionlib import fuse
+from fusionlib.data.synthetic import scene as scenes
+from fusionlib.inference import network as inference
+from fusionlib.inference import pair
+from fusionlib.inference.tiling import tiled
+from fusionlib.utils.errors import FusionError
 
 SIZES = ((480, 640), (1024, 1280))
 
@@ -20,7 +22,7 @@ def inputs() -> dict[str, np.ndarray]:
 
     Raises FusionError where tile by tile gives something else than the whole image.
     """
-    arrays, network = {}, fusing.fusion_network()
+    arrays, network = {}, pair.fusion_network()
     for height, width in SIZES:
         scene = scenes.render(0, size=(height, width))
         arrays |= {f"ir {width}x{height}": scene.ir, f"visible {width}x{height}": scene.visible}
@@ -35,7 +37,7 @@ def inputs() -> dict[str, np.ndarray]:
 
 def cases(arrays: dict[str, np.ndarray]) -> list[Case]:
     """Ours first; then what it cannot be faster than."""
-    network, found = fusing.fusion_network(), []
+    network, found = pair.fusion_network(), []
     bare = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for height, width in SIZES:
         size = f"{width}x{height}"

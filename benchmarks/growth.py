@@ -20,10 +20,10 @@ import seaborn as sns
 import torch
 
 from benchmarks.timing import RSS_UNIT
-from fusionlib import ROOT, data, feedback, plots, tables
+from fusionlib import ROOT, data, feedback, visualization
 from fusionlib.data import splits
 from fusionlib.feedback.store import Answer
-from fusionlib.metrics import PAPER
+from fusionlib.metrics.conventions import PAPER
 
 LINKS = 30_000  # to one file, of which some file systems allow no more than 65,000
 READS = 1000
@@ -78,7 +78,7 @@ def read(count: int, folder: Path) -> Callable:
     """Read the features of 1,000 answers of the filled store, at random."""
     fill(count, folder)()
     store = feedback.open_store(folder / "store")
-    lazy = feedback.Features(list(store.find(store.frame().key).values()))
+    lazy = feedback.LazyFeatures(list(store.find(store.frame().key).values()))
     order = np.random.default_rng(0).integers(count, size=READS)
     return lambda: [lazy[number] for number in order]
 
@@ -91,7 +91,7 @@ def table(count: int, folder: Path) -> Callable:
               for name, rows in zip(("ours", "other"), values)}  # fmt: skip
     for frame in frames.values():
         frame.attrs["convention"] = "vifb"
-    return lambda: tables.fusion_table(frames, "D", "ours")
+    return lambda: visualization.fusion_table(frames, "D", "ours")
 
 
 TASKS = {task.__name__: task for task in (index, split, manifest, fill, read, table)}
@@ -126,12 +126,12 @@ def main(argv: list[str] | None = None) -> None:
                 print("{task:8} {pairs:7,} pairs {seconds:8.3f} s {MB:7.1f} MB".format(**rows[-1]), flush=True)
     frame = pd.DataFrame(rows)
     frame.to_csv(ROOT / "figures" / "bench_growth.csv", index=False, float_format="%.4g")
-    plots.save(draw(frame), ROOT / "figures" / "bench_growth.png")
+    visualization.save(draw(frame), ROOT / "figures" / "bench_growth.png")
 
 
 def draw(frame: pd.DataFrame):
     """Seconds and megabytes over the number of pairs; what is linear is parallel to the gray line."""
-    plots.style()
+    visualization.set_style()
     long = frame.melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
     long = long[long["value"] > 0]  # the least tasks add nothing to the peak, which no logarithm shows
     grid = sns.relplot(long, x="pairs", y="value", col="what", col_order=["seconds", "MB"], hue="task", style="task",

@@ -8,9 +8,10 @@ import torch
 
 from benchmarks import numpy_metrics
 from benchmarks.timing import Case
-from fusionlib.data import scenes
-from fusionlib.errors import FusionError
-from fusionlib.metrics import METRICS, evaluate
+from fusionlib.data.synthetic import scene as scenes
+from fusionlib.metrics import evaluate
+from fusionlib.metrics.conventions import METRICS
+from fusionlib.utils.errors import FusionError
 
 SIZE = (480, 640)
 BATCH = 16

@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Case
-from fusionlib import inference, models, peers
-from fusionlib.data import scenes
+from fusionlib import models, peers
+from fusionlib.data.synthetic import scene as scenes
+from fusionlib.inference import network as inference
 
 SIZE = (480, 640)
 WORDS = (64, 384)  # of an answer: tokens, features

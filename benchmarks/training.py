@@ -9,13 +9,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Case
-from fusionlib import devices, fusing, loop
 from fusionlib.config import PROFILES
-from fusionlib.data import layouts, scenes
-from fusionlib.data.samples import DetectionSamples, FusionSamples
+from fusionlib.data import layouts
+from fusionlib.data.datasets import DetectionDataset, FusionDataset
+from fusionlib.data.synthetic import scene
 from fusionlib.detection import load_yolov5
+from fusionlib.inference import pair
 from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
-from fusionlib.models.detection_loss import DetectionLosses
+from fusionlib.training import trainer
+from fusionlib.training.objectives import DetectionObjective
+from fusionlib.utils import distributed
 
 PAIRS, WORDS = 32, (40, 384)
 QUICK = PROFILES["quick"]
@@ -28,17 +31,17 @@ def inputs() -> dict:
     """The folder of embedded scenes, written as pictures."""
     _folders.append(tempfile.TemporaryDirectory())
     folder = Path(_folders[-1].name) / "Scenes"
-    scenes.write(folder, PAIRS, 0)
+    scene.write(folder, PAIRS, 0)
     return {"folder": str(folder)}
 
 
 def cases(arrays: dict) -> list[Case]:
     """An epoch of stage 1 and some steps of stage 2, of the profile quick; the bare loop first."""
     pairs = layouts.read(arrays["folder"]).pairs
-    crops = FusionSamples(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
-    whole = DetectionSamples(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
+    crops = FusionDataset(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
+    whole = DetectionDataset(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
     network, loss = FusionNetwork(), FusionLoss()
-    detector = load_yolov5(fusing.WEIGHTS / QUICK.detector, "cpu")
+    detector = load_yolov5(pair.WEIGHTS / QUICK.detector, "cpu")
 
     def fusion_losses(model, batch):
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
@@ -47,16 +50,16 @@ def cases(arrays: dict) -> list[Case]:
         *_ways(f"stage 1, {PAIRS // QUICK.fusion_batch} steps of {QUICK.fusion_batch} crops of {QUICK.fusion_crop}x"
                f"{QUICK.fusion_crop}", network, fusion_losses, crops, QUICK.fusion_batch),
         *_ways(f"stage 2, 2 steps of {QUICK.dfh_batch} images of {QUICK.detect_size[1]}x{QUICK.detect_size[0]}",
-               TextGuidedFusion(FusionNetwork(), WORDS[1]), DetectionLosses(detector, QUICK.fidelity), whole,
+               TextGuidedFusion(FusionNetwork(), WORDS[1]), DetectionObjective(detector, QUICK.fidelity), whole,
                QUICK.dfh_batch),
     ]  # fmt: skip
 
 
 def _ways(task, model, losses, samples, batch):
-    accelerator = devices.accelerator("no")
+    accelerator = distributed.make_accelerator("no")
     loader = accelerator.prepare(DataLoader(samples, batch, shuffle=True, collate_fn=samples.collate))
     batches = list(loader)
-    optimizer = loop.adam(model, 1e-6)
+    optimizer = trainer.adam(model, 1e-6)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
     def bare(network=model, precision=torch.float32):
@@ -67,7 +70,7 @@ def _ways(task, model, losses, samples, batch):
             optimizer.step()
             optimizer.zero_grad()
 
-    ours = partial(loop.run_epoch, accelerator, model, losses, optimizer=optimizer, scheduler=scheduler)
+    ours = partial(trainer.run_epoch, accelerator, model, losses, optimizer=optimizer, scheduler=scheduler)
     ways = {"bare loop": bare, "the suite's loop, the same batches": lambda: ours(batches),
             "the suite's loop, pictures loaded and augmented": lambda: ours(loader),
             "pictures loaded and augmented, nothing learned": lambda: list(loader),

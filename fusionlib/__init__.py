@@ -3,9 +3,10 @@
 The helper library behind the notebooks. Importing it is cheap: the sub-packages load when they are first used.
 """
 
-import importlib
 import os
 from pathlib import Path
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
@@ -26,23 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 # Threads that wait sleep. Spinning ones win a twentieth on an idle machine, and lose many times that on a busy one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-_LAZY = {
-    "ablation", "browsing", "comparison", "config", "data", "detection", "devices", "distributed", "edges",
-    "errors", "evaluation", "export", "feedback", "folders", "fusing", "headless", "inference", "loop", "medical",
-    "metrics", "models", "peers", "plots", "registration", "report", "runs", "statistics", "steering", "suite",
-    "tables", "tiles", "training", "video",
-}  # fmt: skip
-#: Functions that are called as fusionlib.<name>, and the modules they are in.
-_FUNCTIONS = {"browse": "browsing", "compare": "browsing", "fuse": "fusing"}
-
-
-def __getattr__(name: str):
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"fusionlib.{_FUNCTIONS[name]}"), name)
-    if name in _LAZY:
-        return importlib.import_module(f"fusionlib.{name}")
-    raise AttributeError(f"module 'fusionlib' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(_LAZY | {"ROOT", "__version__", *_FUNCTIONS})
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
+    "config", "data", "detection", "experiments", "feedback", "inference", "metrics", "models", "peers", "training",
+    "utils", "viewer", "visualization",
+], {"inference.api": ["fuse"], "viewer.api": ["browse", "compare"]})  # fmt: skip

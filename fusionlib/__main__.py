@@ -6,7 +6,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from fusionlib.config import parse_settings
-from fusionlib.errors import FusionError, print_problems, speaks
+from fusionlib.utils.errors import FusionError, is_main_process, print_problems
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,16 +117,16 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        with nullcontext() if speaks() else redirect_stdout(None):
+        with nullcontext() if is_main_process() else redirect_stdout(None):
             code = globals()[f"_{arguments.command.replace('-', '_')}"](arguments)
-        return code if speaks() else 0  # the launcher would stop the one that speaks
+        return code if is_main_process() else 0  # the launcher would stop the one that speaks
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def _fuse(arguments: argparse.Namespace) -> int:
-    from fusionlib.folders import fuse_files
+    from fusionlib.inference.folder import fuse_files
 
     problems = []
     paths = arguments.ir, arguments.visible, arguments.out
@@ -136,14 +136,14 @@ def _fuse(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from fusionlib.export import export
+    from fusionlib.inference.export import export
 
     print(export(arguments.out))
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from fusionlib import suite
+    from fusionlib.experiments import suite
 
     only = [n for n in arguments.only.split(",") if n]
     settings = parse_settings(arguments.set)
@@ -159,7 +159,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from fusionlib import headless
+    from fusionlib.experiments import headless
 
     settings = parse_settings(arguments.set)
     folder = headless.train(arguments.number, arguments.profile, arguments.data_root, arguments.out, settings)
@@ -168,11 +168,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from fusionlib import report, suite
+    from fusionlib.experiments import suite
+    from fusionlib.viewer.report import pages
 
     problems = []
     folder = suite.run_folder(arguments.profile, arguments.run)
-    print(report.write(folder, arguments.out, problems))
+    print(pages.write_report(folder, arguments.out, problems))
     print_problems("not shown", problems)
     return 3 if problems else 0
 
@@ -184,23 +185,24 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from fusionlib import feedback
-    from fusionlib.data.pictures import Pictures, find_pictures
+    from fusionlib.data.image_io import LazyImages, find_pictures
+    from fusionlib.feedback import backends, querying
+    from fusionlib.feedback.store import open_store
 
     paths = find_pictures(arguments.images)
     names = [path.relative_to(Path(arguments.images).expanduser()).with_suffix("").as_posix() for path in paths]
-    responder = feedback.make(arguments.backend, **parse_settings(arguments.set))
-    store = feedback.open_store(arguments.store)
+    responder = backends.make(arguments.backend, **parse_settings(arguments.set))
+    store = open_store(arguments.store)
     before = len(store)
-    question = arguments.question or feedback.QUESTION
-    answers = feedback.ask(Pictures(paths), responder, question, store, names)
+    question = arguments.question or querying.QUESTION
+    answers = querying.ask(LazyImages(paths), responder, question, store, names)
     print(f"{len(answers)} pictures, {len(store) - before} new answers of {responder.model}, kept in {store.folder}")
     return 0
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
-    from fusionlib.evaluation import evaluate_folder, summary
-    from fusionlib.metrics import CONVENTIONS, METRICS, PAPER, describe
+    from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, describe
+    from fusionlib.metrics.evaluation import evaluate_folder, summary
 
     if arguments.out and not arguments.out.lower().endswith(".csv"):
         raise FusionError(f"{arguments.out}: expected the name of a file that ends in .csv, found another one")
@@ -209,7 +211,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
     problems = []
     frame = evaluate_folder(arguments.fused, arguments.ir, arguments.visible, names, convention, problems)
     means = summary(frame)
-    if arguments.out and speaks():
+    if arguments.out and is_main_process():
         _write_table(arguments.out, frame, means)
 
     table = describe(frame.columns, convention)
@@ -224,7 +226,7 @@ def _write_table(path, frame, means):
     """One row per picture and a last one called mean; printed instead where the file cannot be written."""
     import pandas as pd
 
-    from fusionlib.data.pairs import write_atomically
+    from fusionlib.utils.files import write_atomically
 
     last = means["mean"].unstack()[list(frame.columns)].assign(name="mean").set_index("name", append=True)
     table = pd.concat([frame, last]).assign(convention=frame.attrs["convention"])
@@ -237,14 +239,14 @@ def _write_table(path, frame, means):
 
 
 def _train_detector(arguments: argparse.Namespace) -> int:
-    from fusionlib.detection import train_scene_detector
+    from fusionlib.training.detector import train_scene_detector
 
     print(train_scene_detector(arguments.out))
     return 0
 
 
 def _train_peer(arguments: argparse.Namespace) -> int:
-    from fusionlib.peers.train import train_peer
+    from fusionlib.experiments.peer_training import train_peer
 
     settings = {"steps": arguments.steps, "epochs": arguments.epochs, "vgg": arguments.vgg, "text": arguments.text}
     print(train_peer(arguments.name, arguments.data_root, arguments.out, **settings, **parse_settings(arguments.set)))

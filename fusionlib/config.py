@@ -4,7 +4,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 @dataclass(frozen=True)

@@ -43,19 +43,20 @@ def shared() -> Path:
 @pytest.fixture
 def text_dfh_weights(tmp_path_factory, monkeypatch):
     """The shipped weights of stage 1 with random ones of a Text-DFH that changes the image, as if they were shipped."""
-    from fusionlib import fusing, models
-    from fusionlib.feedback.encode import DIM
+    from fusionlib import models
+    from fusionlib.feedback.text_encoder import DIM
+    from fusionlib.inference import pair
 
     folder = tmp_path_factory.mktemp("weights")
-    shutil.copy(fusing.WEIGHTS / fusing.STAGE_1, folder)
-    model = models.TextGuidedFusion(models.load(folder / fusing.STAGE_1), DIM)
+    shutil.copy(pair.WEIGHTS / pair.STAGE_1, folder)
+    model = models.TextGuidedFusion(models.load(folder / pair.STAGE_1), DIM)
     for harmonise in model.harmonise.values():
         torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.05)
-    models.save(model, folder / fusing.STAGE_2)
-    monkeypatch.setattr(fusing, "WEIGHTS", folder)
-    fusing.text_dfh.cache_clear()
+    models.save(model, folder / pair.STAGE_2)
+    monkeypatch.setattr(pair, "WEIGHTS", folder)
+    pair.text_dfh.cache_clear()
     yield folder
-    fusing.text_dfh.cache_clear()
+    pair.text_dfh.cache_clear()
 
 
 @pytest.fixture(autouse=True)

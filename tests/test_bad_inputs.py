@@ -13,9 +13,9 @@ from PIL import Image
 
 import fusionlib as fl
 from fusionlib.data import Pair, load
-from fusionlib.data.labels import read_labels
-from fusionlib.data.pairs import image_size, read_image
-from fusionlib.errors import FusionError
+from fusionlib.data.annotations import read_labels
+from fusionlib.data.image_io import image_size, read_image
+from fusionlib.utils.errors import FusionError
 
 HEIGHT, WIDTH = 24, 36
 GRAY = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)

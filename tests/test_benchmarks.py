@@ -10,8 +10,9 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import fusion, growth, metrics, numpy_metrics, peers, timing, training
-from fusionlib.errors import FusionError
-from fusionlib.metrics import PAPER, evaluate
+from fusionlib.metrics import evaluate
+from fusionlib.metrics.conventions import PAPER
+from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

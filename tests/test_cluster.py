@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ import fusionlib
 from fusionlib import __main__ as commands
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-SCRIPT = Path(fusionlib.__file__).parent / "cluster" / "paper.sbatch"
+SCRIPT = fusionlib.ROOT / "docs" / "cluster" / "paper.sbatch"
 SLURM = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "n[1-2]",
          "SLURM_NODEID": "1"}  # fmt: skip
 RECORD = '#!/bin/sh\nexec {python} -c \'import json, sys; print(json.dumps(sys.argv[1:]))\' {name} "$@" >> {log}\n'

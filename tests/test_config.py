@@ -1,7 +1,7 @@
 import pytest
 
 from fusionlib.config import PROFILES, parse_settings, profile
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 def test_an_empty_override_leaves_the_profile_and_a_negative_one_is_zero():

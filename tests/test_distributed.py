@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from test_kills import SETTINGS
 
-from fusionlib import inference, models
+from fusionlib import models
+from fusionlib.inference import network as inference
 from fusionlib.models import FusionNetwork
 from tests.launched import launched
 

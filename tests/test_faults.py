@@ -15,11 +15,11 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from fusionlib import loop, training
 from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
-from fusionlib.data.samples import DetectionSamples, FusionSamples
-from fusionlib.errors import FusionError
+from fusionlib.data.datasets import DetectionDataset, FusionDataset
+from fusionlib.training import fusion, text_dfh, trainer
+from fusionlib.utils.errors import FusionError
 
 SETTINGS = replace(PROFILES["quick"], threads=1, fusion_resize=48, fusion_crop=32, fusion_batch=2, fusion_epochs=3)
 
@@ -44,20 +44,20 @@ def whole(pairs, tmp_path_factory):
 @pytest.fixture
 def interrupted(pairs, tmp_path, monkeypatch):
     """A folder in which one epoch of three is done."""
-    checkpoint = loop.checkpoint
+    checkpoint = trainer.checkpoint
 
     def stop(*arguments):
         checkpoint(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "checkpoint", stop)
+        patch.setattr(trainer, "checkpoint", stop)
         train(pairs, tmp_path / "run")
     return tmp_path / "run"
 
 
 def train(pairs, folder, **changes):
-    training.train_fusion_network(pairs[:4], pairs[4:], folder, replace(SETTINGS, **changes))
+    fusion.train_fusion_network(pairs[:4], pairs[4:], folder, replace(SETTINGS, **changes))
     return load_file(folder / "last.safetensors")
 
 
@@ -147,21 +147,21 @@ def test_a_folder_that_is_read_only(pairs, interrupted):
 
 def test_a_loss_that_is_no_number_names_the_images_and_keeps_what_was_learned(pairs, interrupted, whole, monkeypatch):
     before = contents(interrupted)
-    loss = training.FusionLoss.forward
+    loss = text_dfh.FusionLoss.forward
 
     def broken(self, fused, ir, y):
         total, parts = loss(self, fused, ir, y)
         return total * float("nan"), parts
 
     with monkeypatch.context() as patch, pytest.raises(FusionError, match=r"nan at Toy/train/\d, Toy/train/\d: lower"):
-        patch.setattr(training.FusionLoss, "forward", broken)
+        patch.setattr(text_dfh.FusionLoss, "forward", broken)
         train(pairs, interrupted)
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)
 
 
 @pytest.mark.parametrize("make", [
-    lambda pairs: FusionSamples(pairs, 48, 32), lambda pairs: DetectionSamples(pairs, (32, 48), [torch.ones(2, 8)] * 5),
+    lambda pairs: FusionDataset(pairs, 48, 32), lambda pairs: DetectionDataset(pairs, (32, 48), [torch.ones(2, 8)] * 5),
 ])
 def test_a_picture_that_is_gone_is_named_and_another_takes_its_place(pairs, tmp_path, make):
     copies = []

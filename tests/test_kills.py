@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionlib import training
 from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
-from fusionlib.detection import YOLOv5, train_detector
+from fusionlib.detection import YOLOv5
 from fusionlib.models import FusionNetwork
+from fusionlib.training import fusion, text_dfh
+from fusionlib.training.detector import train_detector
 
 SETTINGS = replace(
     PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10, settle=0.5,
@@ -46,7 +47,7 @@ def pairs_in(folder):
 
 def stage_1(data, folder):
     pairs = pairs_in(data)
-    training.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS)
+    fusion.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS)
 
 
 def stage_2(data, folder):
@@ -56,7 +57,7 @@ def stage_2(data, folder):
     texts = [torch.randn(3 + i, 384) for i in range(5)]
     detector = YOLOv5(1, depth=0.33, width=0.125, names=["person"])
     network = FusionNetwork(SETTINGS.channels).eval()
-    training.train_text_dfh(network, detector, (pairs[:3], texts[:3]), (pairs[3:], texts[3:]), folder, SETTINGS, pairs)
+    text_dfh.train_text_dfh(network, detector, (pairs[:3], texts[:3]), (pairs[3:], texts[3:]), folder, SETTINGS, pairs)
 
 
 def detector(data, folder):
@@ -81,7 +82,7 @@ def run(train, data, folder):
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
 def test_killed_again_and_again_the_weights_are_those_of_an_undisturbed_training(train, tmp_path):
-    FORKS.set_forkserver_preload(["fusionlib.training", "fusionlib.detection.train", "tensorboard.summary"])
+    FORKS.set_forkserver_preload(["fusionlib.training.text_dfh", "fusionlib.training.detector", "tensorboard.summary"])
     pairs_in(tmp_path)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()

@@ -11,8 +11,8 @@ import pytest
 
 from fusionlib import feedback
 from fusionlib.__main__ import main
-from fusionlib.data.pairs import write_image
-from fusionlib.metrics import METRICS, PAPER
+from fusionlib.data.image_io import write_image
+from fusionlib.metrics.conventions import METRICS, PAPER
 
 
 def python(code):

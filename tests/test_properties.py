@@ -10,12 +10,13 @@ from hypothesis.extra.numpy import arrays
 from torch.nn.functional import avg_pool2d, pad
 
 from fusionlib import fuse, metrics
-from fusionlib.data.augment import augment, relight
-from fusionlib.data.pairs import as_tensor, merge_luma, read_image, split_luma, write_image
-from fusionlib.data.samples import fit_into
+from fusionlib.data.augment import augment, random_exposure
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.data.datasets import letterbox
+from fusionlib.data.image_io import as_tensor, read_image, write_image
 from fusionlib.feedback import open_store
 from fusionlib.feedback.store import Answer, answer_key
-from fusionlib.tiles import tiled
+from fusionlib.inference.tiling import tiled
 
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("suite")
@@ -64,7 +65,7 @@ def test_boxes_stay_in_the_picture_and_on_their_things(boxes, seed, crop, flip, 
 @given(images(), draw.integers(0, 2**31))
 def test_another_exposure_keeps_the_range_and_the_order_of_grey_levels(image, seed):
     planes = as_tensor(image)
-    lit = relight(planes, seed)
+    lit = random_exposure(planes, seed)
     assert lit.shape == planes.shape and 0 <= lit.min() and lit.max() <= 1
     order = planes.flatten().argsort()
     assert (lit.flatten()[order].diff() >= -1e-6).all()
@@ -98,7 +99,7 @@ def test_pictures_come_back(tmp_path_factory, image, suffix):
 @given(images(channels=(1,)), images(channels=(3,)), SIDES, SIDES)
 def test_what_is_fitted_keeps_its_aspect_ratio(ir, visible, height, width):
     visible = np.resize(visible, (*ir.shape, 3))
-    fitted, colour, scale = fit_into(as_tensor(ir), as_tensor(visible), (height, width))
+    fitted, colour, scale = letterbox(as_tensor(ir), as_tensor(visible), (height, width))
     assert fitted.shape == (1, height, width) and colour.shape == (3, height, width)
     assert scale == min(height / ir.shape[0], width / ir.shape[1])
     assert 0 <= fitted.min() and fitted.max() <= 1

@@ -14,14 +14,15 @@ from test_kills import SETTINGS, pairs_in
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from fusionlib import distributed, loop, training
-from fusionlib.data.samples import FusionSamples
+from fusionlib.data.datasets import FusionDataset
 from fusionlib.detection import YOLOv5
-from fusionlib.distributed import SharedBatchNorm
-from fusionlib.errors import FusionError
-from fusionlib.evaluation import evaluate_folder
-from fusionlib.folders import fuse_files
+from fusionlib.inference.folder import fuse_files
+from fusionlib.metrics.evaluation import evaluate_folder
 from fusionlib.models import FusionLoss, FusionNetwork
+from fusionlib.training import fusion, text_dfh, trainer
+from fusionlib.utils import distributed
+from fusionlib.utils.distributed import SharedBatchNorm
+from fusionlib.utils.errors import FusionError
 
 
 def train(folder):
@@ -32,13 +33,13 @@ def train(folder):
     boxes = [[10 + 12 * i, 20, 22 + 12 * i, 50] for i in range(5)]
     pairs = [replace(p, boxes=np.float32(boxes[: 2 * i + 1]), classes=("person",) * len(boxes[: 2 * i + 1]))
              for i, p in enumerate(pairs)]  # fmt: skip
-    training.train_fusion_network(pairs[:4], pairs[4:], folder / "stage 1", settings)
+    fusion.train_fusion_network(pairs[:4], pairs[4:], folder / "stage 1", settings)
     torch.manual_seed(3)
     texts = [torch.randn(3 + i, 384) for i in range(5)]
     detector = YOLOv5(1, depth=0.33, width=0.125, names=["person"])
     network = FusionNetwork(settings.channels).eval()
     both = (pairs[:4], texts[:4]), (pairs[4:], texts[4:])
-    training.train_text_dfh(network, detector, *both, folder / "stage 2", settings, pairs)
+    text_dfh.train_text_dfh(network, detector, *both, folder / "stage 2", settings, pairs)
 
 
 def normalise(folder):
@@ -81,13 +82,13 @@ def stumble(folder, times):
     pairs = pairs_in(folder.parent)
     torch.manual_seed(0)
     network = FusionNetwork(SETTINGS.channels)
-    samples = FusionSamples(pairs[:4], 96, 32), FusionSamples(pairs[4:], 96, 32, train=False)
+    samples = FusionDataset(pairs[:4], 96, 32), FusionDataset(pairs[4:], 96, 32, train=False)
     settings = replace(SETTINGS, step_back=times, schedule="constant")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            loop.fit(network, losses, *samples, folder / f"back {times}", settings,
-                     optimizer=loop.adam(network, 1e-3), epochs=3, batch=2)  # fmt: skip
+            trainer.fit(network, losses, *samples, folder / f"back {times}", settings,
+                     optimizer=trainer.adam(network, 1e-3), epochs=3, batch=2)  # fmt: skip
             said = [str(warning.message) for warning in told if "begins again" in str(warning.message)]
         except FusionError as error:
             said = [str(error)]
@@ -98,7 +99,7 @@ def odd(folder):
     """A batch of three."""
     pairs, process = pairs_in(folder.parent), distributed.process()
     try:
-        training.train_fusion_network(pairs[:4], pairs[4:], folder / "odd", replace(SETTINGS, fusion_batch=3))
+        fusion.train_fusion_network(pairs[:4], pairs[4:], folder / "odd", replace(SETTINGS, fusion_batch=3))
     except FusionError as error:
         (folder / f"odd-{process.process_index}.txt").write_text(str(error))
 

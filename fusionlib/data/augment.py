@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn.functional import interpolate
 
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 def augment(ir, visible, boxes, seed: int, crop=256, flip: bool = True, rotate="quarter", min_visible: float = 0.3):
@@ -62,7 +62,7 @@ def augment(ir, visible, boxes, seed: int, crop=256, flip: bool = True, rotate="
     return image[:1].contiguous(), image[1:].contiguous(), boxes
 
 
-def relight(image, seed: int):
+def random_exposure(image, seed: int):
     """Another exposure of an image [C,H,W] in 0..1: a gamma from 1/3 to 3, a gain from .5 to 1.3, an offset to .4.
 
     Each comes in some cases only. A pure function of its arguments. Training pairs of a few nights hold no daylight;

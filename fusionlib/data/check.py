@@ -12,9 +12,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from fusionlib.data import splits
+from fusionlib.data.image_io import is_coloured, read_image
 from fusionlib.data.layouts import Report, survey
-from fusionlib.data.pairs import Pair, Problem, is_coloured, read_image, write_atomically
-from fusionlib.errors import FusionError
+from fusionlib.data.pairs import Pair, Problem
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_atomically
 
 LISTED = 20  # problems of one kind that are printed; the json report has all
 

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fusionlib.data.labels import read_labels
-from fusionlib.data.pairs import IMAGE_SUFFIXES, Pair, Problem, image_size, size_mismatch
-from fusionlib.errors import FusionError
+from fusionlib.data.annotations import read_labels
+from fusionlib.data.image_io import IMAGE_SUFFIXES, image_size
+from fusionlib.data.pairs import Pair, Problem, size_mismatch
+from fusionlib.utils.errors import FusionError
 
 # Names of folders, in lower case: they are compared without regard to case.
 INFRARED = ("infrared", "ir", "thermal", "lwir", "cropinfrared")

@@ -16,16 +16,19 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from fusionlib.data.image_io import write_image
 from fusionlib.data.layouts import Report, pair_folders
-from fusionlib.data.pairs import Pair, Problem, read_bytes, write_atomically, write_image
+from fusionlib.data.nifti import choose_slices, normalise, picture, read_volume
+from fusionlib.data.pairs import Pair, Problem
 from fusionlib.data.splits import load_rules
-from fusionlib.data.volumes import choose_slices, normalise, picture, read_volume
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import read_bytes, write_atomically
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 ATLAS = {"CT-MRI": "CT", "PET-MRI": "PET", "SPECT-MRI": "SPECT"}  # folder -> folder inside of it, beside MRI
 BRATS2020_CASES = 369  # BraTS20_Training_001 to 369
 DEPTH = 4  # folders below the root
+
 
 def find_cases(root) -> dict[Path, dict[str, Path]]:
     """The volumes below a folder in the layout of BraTS2020: .../NAME_{t1,t1ce,t2,flair,seg}.nii or .nii.gz.

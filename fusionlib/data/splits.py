@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from fusionlib.config import Profile
-from fusionlib.data.pairs import Pair, Problem, decode_image, read_bytes, write_atomically
-from fusionlib.errors import FusionError
+from fusionlib.data.image_io import decode_image
+from fusionlib.data.pairs import Pair, Problem
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import read_bytes, write_atomically
 
 RULES = Path(__file__).resolve().parents[2] / "data" / "splits" / "rules.json"
 PARTS = ("train", "test")
@@ -249,7 +251,7 @@ def _set_aside(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
     return [p for p in pairs if not any(p is q for q in aside)], aside
 
 
-def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
+def evenly_spaced(pairs: Sequence[Pair], count: int) -> list[Pair]:
     """So many pairs, evenly over the list, the first and the last among them; all for 0, or where there are no more."""
     if not count or count >= len(pairs):
         return list(pairs)

@@ -4,38 +4,15 @@ The paper supervises the Text-DFH with "the same loss as the one used during the
 detector, and judges the fused images by mAP.
 """
 
-from .checkpoints import load_yolov5, save_yolov5
-from .detectors import UltralyticsDetector, load_detector
-from .evaluate import class_indices, detect
-from .loss import HYP, YOLOv5Loss, scale_hyp, to_targets
-from .measures import HEIGHTS, average_precision, measure, miss_rate_curve
-from .train import SCENE_DETECTOR, bf16_supported, train_detector, train_scene_detector
-from .uncertainty import intervals, paired
-from .yolov5 import COCO_ANCHORS, STRIDES, YOLOv5, freeze
+import lazy_loader
 
-__all__ = [
-    "COCO_ANCHORS",
-    "HEIGHTS",
-    "HYP",
-    "SCENE_DETECTOR",
-    "STRIDES",
-    "UltralyticsDetector",
-    "YOLOv5",
-    "YOLOv5Loss",
-    "average_precision",
-    "bf16_supported",
-    "class_indices",
-    "detect",
-    "freeze",
-    "intervals",
-    "load_detector",
-    "load_yolov5",
-    "measure",
-    "miss_rate_curve",
-    "paired",
-    "save_yolov5",
-    "scale_hyp",
-    "to_targets",
-    "train_detector",
-    "train_scene_detector",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
+    "bootstrap", "postprocessing", "precision_recall", "yolov5",
+], {
+    "precision_recall": ["HEIGHTS", "average_precision", "measure", "miss_rate_curve"],
+    "bootstrap": ["intervals", "paired"],
+    "checkpoints": ["load_yolov5", "save_yolov5"],
+    "detectors": ["UltralyticsDetector", "class_indices", "detect", "load_detector"],
+    "yolov5": ["COCO_ANCHORS", "STRIDES", "YOLOv5", "freeze"],
+    "yolov5_loss": ["HYP", "YOLOv5Loss", "scale_hyp", "to_targets"],
+})  # fmt: skip

@@ -14,10 +14,9 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fusionlib.errors import FusionError
-
-from .blocks import ROOT as ULTRALYTICS
-from .yolov5 import YOLOv5
+from fusionlib.detection.blocks import ROOT as ULTRALYTICS
+from fusionlib.detection.yolov5 import YOLOv5
+from fusionlib.utils.errors import FusionError
 
 _EXPECTED = "a classic YOLOv5 (official yolov5n/s/m/l/x.pt, a state dict of one, or our .safetensors)"
 

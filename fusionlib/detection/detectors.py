@@ -1,12 +1,8 @@
-"""Any detector by its weight file: our classic YOLOv5, or one of ultralytics (yolov5u, YOLOv8, YOLO11 and the like).
-
-An official file of ultralytics pickles the whole network. Here it gives tensors, names and the network's name; the
-network itself is built from ultralytics' own description of that name, so that no code of the file is run.
-"""
+"""Detections of chosen classes over a set of images."""
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +10,12 @@ import yaml
 from torch import nn
 from torchvision.ops import box_convert, clip_boxes_to_image
 
-from fusionlib.errors import FusionError
-
-from .blocks import ROOT as ULTRALYTICS
-from .blocks import DetectionModel
-from .boxes import check, pad, suppress
-from .checkpoints import coco_names, load_yolov5, read
-from .yolov5 import YOLOv5
+from fusionlib.detection.blocks import ROOT as ULTRALYTICS
+from fusionlib.detection.blocks import DetectionModel
+from fusionlib.detection.checkpoints import coco_names, load_yolov5, read
+from fusionlib.detection.postprocessing import check, pad, suppress
+from fusionlib.detection.yolov5 import YOLOv5
+from fusionlib.utils.errors import FusionError
 
 _EXPECTED = "weights of a detector (a classic YOLOv5, or an official yolov5nu, yolov8n, yolo11n .pt or the like)"
 _ACTIVATIONS = {name: getattr(nn, name) for name in ("SiLU", "Identity", "ReLU", "LeakyReLU", "Hardswish", "GELU")}
@@ -119,3 +114,45 @@ def _restore_activations(model, found):
                 raise FusionError(f"its activation {name} is unknown")
             parent, _, own = place.rpartition(".")
             setattr(model.get_submodule(parent), own, _ACTIVATIONS[name]())
+
+
+_PERSON = {"people", "pedestrian", "pedestrians", "persons"}
+
+
+def detect(model: YOLOv5 | UltralyticsDetector, images: Iterable[torch.Tensor], classes: Sequence[str] = ("person",),
+           conf: float = 0.001, iou: float = 0.6, max_det: int = 300) -> list[torch.Tensor]:
+    """Run the detector over images, which may differ in size.
+
+    Args:
+        model: detector whose `names` contain the wanted classes (upper case, or "people" for "person", do not matter).
+        images: [3, H, W] each, RGB in 0..1.
+        classes: names of the wanted classes.
+        conf, iou, max_det: see YOLOv5.predict.
+
+    Returns:
+        Per image [n, 6] on the CPU: x1, y1, x2, y2 in pixels, score, index into `classes`.
+
+    Raises:
+        FusionError: the detector does not know one of the classes.
+    """
+    wanted = class_indices(model, classes)
+    device = next(model.parameters()).device
+    results = []
+    for image in images:
+        found = model.predict(image[None].to(device), conf, iou, max_det, wanted)[0].cpu()
+        found[:, 5] = torch.tensor([wanted.index(int(label)) for label in found[:, 5]])
+        results.append(found)
+    return results
+
+
+def class_indices(model: YOLOv5 | UltralyticsDetector, classes: Sequence[str]) -> list[int]:
+    """The detector's indices of classes by name; FusionError where it does not know one."""
+    known = [_canonical(name) for name in model.names]
+    missing = [name for name in classes if _canonical(name) not in known]
+    if missing:
+        raise FusionError(f"the detector knows {', '.join(model.names)}, not {', '.join(missing)}: load another one.")
+    return [known.index(_canonical(name)) for name in classes]
+
+
+def _canonical(name):
+    return "person" if name.lower() in _PERSON else name.lower()

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from torchvision.ops import box_convert
 
-from fusionlib.errors import FusionError
-
-from .blocks import C3, SPPF, Concat, Conv
-from .boxes import check, missing, pad, suppress
+from fusionlib.detection.blocks import C3, SPPF, Concat, Conv
+from fusionlib.detection.postprocessing import check, missing, pad, suppress
+from fusionlib.utils.errors import FusionError
 
 STRIDES = (8, 16, 32)
 

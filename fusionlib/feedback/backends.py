@@ -11,8 +11,8 @@ import functools
 import importlib
 import inspect
 
-from fusionlib.distributed import process
-from fusionlib.errors import FusionError
+from fusionlib.utils.distributed import process
+from fusionlib.utils.errors import FusionError
 
 
 def _build(name: str, module: str, kind: str, /, **options):

@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fusionlib.errors import FusionError
 from fusionlib.feedback.backends import make
-from fusionlib.feedback.encode import DIM, encoder_name
 from fusionlib.feedback.replies import Reply
 from fusionlib.feedback.store import Answer
+from fusionlib.feedback.text_encoder import DIM, encoder_name
+from fusionlib.utils.errors import FusionError
 
 #: The prompt of the paper's ablation without a multimodal language model (section 4.5), to the letter.
 PROMPT = "Brighter brightness, higher contrast, and clearer texture details."

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, LogitsProcessor
 
-from fusionlib import devices
-from fusionlib.errors import FusionError
 from fusionlib.feedback import pretrained
 from fusionlib.feedback.replies import Reply, to_pil
 from fusionlib.feedback.store import image_fingerprint
+from fusionlib.utils import distributed
+from fusionlib.utils.errors import FusionError
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -198,7 +198,7 @@ def _one_of(name: str, value: str, *known: str) -> None:
 
 
 def _device(name: str | None) -> torch.device:
-    device = devices.best()
+    device = distributed.best_device()
     try:
         return torch.empty(0, device=name or device).device
     except Exception as error:

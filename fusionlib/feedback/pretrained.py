@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 DESCRIPTION = ["*.json", "*.jinja", "*.model", "*.txt"]  # configuration, processor, tokenizer
 WEIGHTS = ["model*.safetensors"]

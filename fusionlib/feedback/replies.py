@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fusionlib.data.pairs import to_uint8
+from fusionlib.data.image_io import to_uint8
 
 
 class Reply(NamedTuple):

@@ -4,24 +4,23 @@ It sees nothing: it measures, and writes down what an analyst would advise. It k
 multimodal language model can be had; wherever its answers appear they are labelled as a stand-in.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from fusionlib.feedback.encode import encoder_name
 from fusionlib.feedback.replies import Reply
+from fusionlib.feedback.text_encoder import encoder_name
+from fusionlib.utils.code import code_of
 
 MODEL = "rules-1 (stand-in for LLaVA)"
 PLACES = ("on the left", "in the middle", "on the right")
 
 
 @dataclass(frozen=True)
-class Measures:
+class ImageStatistics:
     """What the analyst measures in the luma of an image in 0..1.
 
     brightness: mean. contrast: standard deviation. sharpness: mean absolute Laplacian. noise: standard deviation
@@ -43,7 +42,7 @@ class Measures:
     where: str
 
 
-def measure(image: Tensor) -> Measures:
+def image_statistics(image: Tensor) -> ImageStatistics:
     """Measure an image [1|3,H,W] in 0..1; its longer side is reduced to 640 pixels first."""
     rgb = image.detach().cpu().float().numpy()
     luma = rgb[0] if len(rgb) == 1 else np.tensordot(np.float32([0.299, 0.587, 0.114]), rgb, 1)
@@ -51,7 +50,7 @@ def measure(image: Tensor) -> Measures:
     if scale < 1:
         luma = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     contrast, regions, where = warm_regions(luma)
-    return Measures(
+    return ImageStatistics(
         brightness=float(luma.mean()),
         contrast=float(luma.std()),
         sharpness=float(np.abs(cv2.Laplacian(luma, cv2.CV_32F)).mean()),
@@ -93,7 +92,7 @@ def warm_regions(luma: np.ndarray) -> tuple[float, int, str]:
     return float(np.mean(contrasts)), len(contrasts), PLACES[int(np.bincount(thirds).argmax())]
 
 
-def advise(m: Measures, people: bool = True) -> str:
+def advise(m: ImageStatistics, people: bool = True) -> str:
     """Advice in English that answers the paper's question for an image with these measures.
 
     people: the question is about them; without, the advice speaks of no scene with people and lamps in it.
@@ -135,15 +134,14 @@ def advise(m: Measures, people: bool = True) -> str:
 
 
 class Rules:
-    """The back end: measures an image and puts that into advice. Its revision is a digest of this source."""
+    """The back end: measures an image and puts that into advice. Its revision is a digest of its code."""
 
     model, settings = MODEL, {}
-    revision = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
     def __init__(self):
-        self.encoder = encoder_name()
+        self.encoder, self.revision = encoder_name(), code_of(Rules)[:12]
 
     def reply(self, images: Sequence[Tensor], question: str) -> list[Reply]:
         """Advice for each image [1|3,H,W]; of the question it only matters whether it is about people."""
         people = any(word in question.lower() for word in ("pedestrian", "people", "person"))
-        return [Reply(advise(measure(image), people)) for image in images]
+        return [Reply(advise(image_statistics(image), people)) for image in images]

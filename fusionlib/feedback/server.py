@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from fusionlib.errors import FusionError
-from fusionlib.feedback.encode import encoder_name
 from fusionlib.feedback.replies import Reply, to_pil
+from fusionlib.feedback.text_encoder import encoder_name
+from fusionlib.utils.errors import FusionError
 
 ENV_KEY = "OPENAI_API_KEY"
 EXAMPLE = "http://localhost:8000/v1"
@@ -62,7 +62,7 @@ class Server:
             import openai
         except ImportError as error:
             raise FusionError(
-                'the back end "server" needs the package openai: pip install "fusionlib[server]"'
+                'the back end "server" needs the package openai: pip install openai'
             ) from error
         for name, value, least in [
             ("max_tokens", max_tokens, 1),

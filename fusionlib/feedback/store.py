@@ -27,8 +27,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fusionlib.data.pairs import to_uint8, write_atomically
-from fusionlib.errors import FusionError
+from fusionlib.data.image_io import to_uint8
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_atomically
 
 # A power failure, unlike a kill, can damage what the disk has not written yet, so a batch waits for the disk. As that
 # takes some 20 ms, those of quick back ends do not all wait, but one in so many seconds.
@@ -70,7 +71,7 @@ class Answer:
 COLUMNS = {f.name: TYPES[f.type] for f in fields(Answer) if f.name != "kept"}
 
 
-class Features(Sequence):
+class LazyFeatures(Sequence):
     """The features [L,D] of answers, each read when it is indexed: a data set of thousands without the memory."""
 
     def __init__(self, answers: Sequence[Answer]):

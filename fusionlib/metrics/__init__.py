@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import torch
 
-from fusionlib.errors import FusionError
 from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, Convention, Metric, Rule, check, describe
+from fusionlib.utils.errors import FusionError
 
 __all__ = ["CONVENTIONS", "METRICS", "PAPER", "Convention", "Metric", "Rule", "describe", "evaluate"]
 

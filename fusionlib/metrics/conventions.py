@@ -13,8 +13,8 @@ from functools import partial
 import pandas as pd
 import torch
 
-from fusionlib.errors import FusionError
 from fusionlib.metrics import activity, correlation, fidelity, gradient, information, perceptual, structural
+from fusionlib.utils.errors import FusionError
 
 Function = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -1,8 +1,10 @@
-"""The networks of the paper: stage 1, Text-DFH with its ablations, and the loss of stage 1."""
+"""The networks of the paper: the fusion network, its loss, and Text-DFH with its ablations."""
 
-from fusionlib.models.fusion_loss import FusionLoss, sobel
-from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.text_dfh import VARIANTS, TextDFH, TextGuidedFusion
-from fusionlib.models.weights import load, save
+import lazy_loader
 
-__all__ = ["VARIANTS", "FusionLoss", "FusionNetwork", "TextDFH", "TextGuidedFusion", "load", "save", "sobel"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [], {
+    "fusion_network": ["FusionNetwork"],
+    "losses": ["FusionLoss", "sobel"],
+    "text_dfh": ["VARIANTS", "TextDFH", "TextGuidedFusion"],
+    "weights": ["load", "save"],
+})  # fmt: skip

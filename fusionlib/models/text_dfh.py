@@ -6,22 +6,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fusionlib.data.pairs import split_luma
-from fusionlib.errors import FusionError
-from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.layers import Widen, convolution, feature_layer
+from fusionlib.models.fusion_network import FusionNetwork, convolution, feature_layer
+from fusionlib.utils.errors import FusionError
+
+
+class WideLinear(nn.Linear):
+    """A linear layer over many tokens of few channels, to more of them: [...,in] -> [...,out].
+
+    For the gradient of its weight, `nn.Linear` multiplies G^T X, with G the gradient of its result. Where `out` is the
+    larger side, MKL takes ten times as long for that as for X^T G, which autograd takes for a contiguous transpose.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[...,in] -> [...,out]."""
+        out = torch.addmm(self.bias, tokens.flatten(0, -2), self.weight.t().contiguous())
+        return out.unflatten(0, tokens.shape[:-1])
+
 
 VARIANTS = ("full", "no_dfh", "ca1", "ca2")
 
 
-class Output(nn.Module):
+class AttentionOutput(nn.Module):
     """The second half of a Swin-type block: output projection, residual, LayerNorm + MLP (x4, GELU), residual."""
 
     def __init__(self, channels: int, inner: int):
         super().__init__()
         self.project = nn.Linear(inner, channels)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(channels), Widen(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+            nn.LayerNorm(channels), WideLinear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
 
     def forward(self, attended: Tensor, residual: Tensor) -> Tensor:
@@ -42,10 +54,10 @@ class CrossAttention(nn.Module):
         self.heads = max(1, channels // head_dim)
         self.inner = self.heads * head_dim
         self.norm_tokens, self.norm_context = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.to_query = Widen(channels, self.inner)
-        self.to_key = Widen(channels, self.inner)
-        self.to_value = Widen(channels, self.inner)
-        self.output = Output(channels, self.inner)
+        self.to_query = WideLinear(channels, self.inner)
+        self.to_key = WideLinear(channels, self.inner)
+        self.to_value = WideLinear(channels, self.inner)
+        self.output = AttentionOutput(channels, self.inner)
 
     def split(self, tokens: Tensor) -> Tensor:
         """Into heads: [B,N,heads*d] -> [B,heads,N,d]."""
@@ -89,8 +101,8 @@ class BackToGrid(nn.Module):
 
     def __init__(self, branch: CrossAttention, channels: int):
         super().__init__()
-        self.to_value = Widen(channels, branch.inner)
-        self.output = Output(channels, branch.inner)
+        self.to_value = WideLinear(channels, branch.inner)
+        self.output = AttentionOutput(channels, branch.inner)
 
     def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
         """Pixels [B,HW,C], words and what they saw [B,L,C], mask [B,L] -> [B,HW,C]."""
@@ -229,8 +241,3 @@ class TextGuidedFusion(nn.Module):
         return self.network.decode(
             self.harmonise["ir"](f_ir, text, mask, seen[0]), self.harmonise["vi"](f_vi, text, mask, seen[1])
         )
-
-
-def refine(model: nn.Module, batch: dict) -> Tensor:
-    """The refined luma [B,1,H,W] of a batch as `collate` makes it, in float32 under any precision."""
-    return model(batch["ir"], split_luma(batch["visible"])[0], batch["text"], batch["mask"]).float()

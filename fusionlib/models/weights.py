@@ -7,10 +7,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from fusionlib.data.pairs import write_atomically
-from fusionlib.errors import FusionError
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextDFH, TextGuidedFusion
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_atomically
 
 KINDS = {"FusionNetwork": FusionNetwork, "TextDFH": TextDFH}
 

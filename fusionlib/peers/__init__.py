@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fusionlib.errors import FusionError
 from fusionlib.peers.peer import Peer
 from fusionlib.peers.sources import SOURCES
+from fusionlib.utils.errors import FusionError
 
 __all__ = ["PEERS", "Peer", "build", "describe"]
 

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .layers import named
-from .peer import Peer
-from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
+from fusionlib.peers.layers import named
+from fusionlib.peers.peer import Peer
+from fusionlib.peers.searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
 _CHANNELS = 16
 

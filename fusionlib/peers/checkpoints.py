@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 SUFFIXES = (".model", ".pkl", ".pt", ".pth", ".safetensors")
 WRAPPERS = ("model", "state_dict", "params")  # keys under which training scripts put the network beside other things

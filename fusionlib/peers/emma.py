@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fusionlib.models.layers import convolution
+from fusionlib.models.fusion_network import convolution
 from fusionlib.peers.cddfuse import BaseFeature
 from fusionlib.peers.layers import named
 from fusionlib.peers.peer import Peer

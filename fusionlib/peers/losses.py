@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torchvision.models import vgg16
 
-from fusionlib.errors import FusionError
-from fusionlib.models import FusionLoss
-from fusionlib.models.fusion_loss import sobel
+from fusionlib.models.losses import FusionLoss, sobel
 from fusionlib.peers import checkpoints
+from fusionlib.utils.errors import FusionError
 
 Terms = tuple[Tensor, dict[str, Tensor]]
 

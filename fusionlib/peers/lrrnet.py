@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fusionlib.models.layers import convolution
+from fusionlib.models.fusion_network import convolution
 from fusionlib.peers.layers import to_one_channel
 from fusionlib.peers.peer import Peer
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, pixel_shuffle
 
+from fusionlib.inference.tiling import mirrored
 from fusionlib.peers.layers import named
-from fusionlib.peers.peer import Peer, mirrored
+from fusionlib.peers.peer import Peer
 
 _WIDTH, _DENSE, _META = 64, 32, 8  # channels: of the features, of a unit in their blocks, of what is resampled
 _ROWS = 64  # that are resampled at once

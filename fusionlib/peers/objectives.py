@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, l1_loss, mse_loss
 
-from fusionlib.data.pairs import split_luma
-from fusionlib.errors import FusionError
-from fusionlib.models import FusionLoss
-from fusionlib.models.fusion_loss import sobel
+from fusionlib.data.color import split_luma
+from fusionlib.models.losses import FusionLoss, sobel
 from fusionlib.peers import checkpoints
 from fusionlib.peers.baselines import Laplacian
 from fusionlib.peers.emma import EMMA
 from fusionlib.peers.losses import decomposition, directed_edges, fusion, gram, ssim, total
 from fusionlib.peers.peer import Peer, stretch
 from fusionlib.peers.textif import PROMPT, TEXT, sentence_vector
+from fusionlib.utils.errors import FusionError
 
 
 def inputs(peer: Peer, batch: dict) -> tuple[Tensor, Tensor]:

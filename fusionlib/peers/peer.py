@@ -1,15 +1,13 @@
 """What all compared networks share: what `raw` and `fuse` mean, and how images are made fit for a network."""
 
-from collections.abc import Sequence
-
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 
-from fusionlib.data.pairs import merge_luma, split_luma
-from fusionlib.errors import FusionError
-from fusionlib.tiles import tiled
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.inference.tiling import mirrored, tiled
+from fusionlib.utils.errors import FusionError
 
 #: Bytes that are enough for a tile, where tiles give what the whole image gives and are far larger than their halo.
 TILE = 2 << 30
@@ -134,18 +132,6 @@ class Peer(nn.Module):
         more = (0, -width % self.multiple, 0, -height % self.multiple)
         large = (mirrored(image, more) for image in (ir, visible))
         return self._whole_or_tiled(*large, text)[..., :height, :width]
-
-
-def mirrored(image: Tensor, more: Sequence[int]) -> Tensor:
-    """Pad [B,C,H,W] by (left, right, top, bottom), mirrored without repeating the edge, however small the image is."""
-    while any(more):
-        height, width = image.shape[-2:]
-        now = [min(n, side - 1) for n, side in zip(more, (width, width, height, height))]
-        if not any(now):
-            return pad(image, more, mode="replicate")  # one row or column has nothing to mirror
-        image = pad(image, now, mode="reflect")
-        more = [n - m for n, m in zip(more, now)]
-    return image
 
 
 def _with_channels(image, channels):

@@ -1,8 +1,8 @@
 """How each compared method is trained: its own loss and settings where they are known, and a word on what is ours.
 
-`RECIPES` has one for every network, under its registry name; `fusionlib.peers.train` trains by it. Crops, flips and
-quarter turns are the suite's, as for its own network. Budgets are passes over the user's pairs, so that an epoch here
-is shorter than one over the many patches that most releases cut beforehand: `crops` makes it longer.
+`RECIPES` has one for every network, under its registry name; `experiments.peer_training` trains by it. Crops,
+flips and quarter turns are the suite's, as for its own network. Budgets are passes over the user's pairs, so that an
+epoch here is shorter than one over the many patches that most releases cut beforehand: `crops` makes it longer.
 """
 
 from collections.abc import Callable

@@ -9,8 +9,8 @@ from torch.nn.functional import pad
 from torchvision.models.swin_transformer import SwinTransformerBlock
 from torchvision.models.video.swin_transformer import PatchEmbed3d, ShiftedWindowAttention3d
 
-from fusionlib.errors import FusionError
 from fusionlib.peers.peer import Peer
+from fusionlib.utils.errors import FusionError
 
 PATCH = (32, 128, 128)  # voxels, of the release's patches
 FEATURES = 16

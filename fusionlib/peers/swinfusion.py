@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, scaled_dot_product_attention
 from torchvision.ops import StochasticDepth
 
+from fusionlib.inference.tiling import mirrored
 from fusionlib.peers.layers import named
-from fusionlib.peers.peer import Peer, mirrored
+from fusionlib.peers.peer import Peer
 
 WIDTH = 60
 HEADS = 6

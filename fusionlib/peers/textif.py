@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fusionlib.errors import FusionError
 from fusionlib.peers.layers import RestormerBlock, named
 from fusionlib.peers.peer import Peer
+from fusionlib.utils.errors import FusionError
 
 CLIP = "openai/clip-vit-base-patch32"
 PROMPT = "This is the infrared and visible light image fusion task."  # the release's for fusion without degradation

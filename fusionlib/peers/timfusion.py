@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from .layers import named, reflected
-from .peer import Peer
-from .searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
+from fusionlib.peers.layers import named, reflected
+from fusionlib.peers.peer import Peer
+from fusionlib.peers.searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
 _CHANNELS = 48
 _SCALES = (_CHANNELS, 2 * _CHANNELS, 4 * _CHANNELS)  # channels at full, half and quarter scale

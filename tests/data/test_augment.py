@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fusionlib.data.augment import augment
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 BOX = torch.tensor([[40.0, 30.0, 70.0, 100.0]])
 

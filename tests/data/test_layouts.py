@@ -7,7 +7,7 @@ import pytest
 
 from fusionlib.data import find, pair_folders, read, read_labels, write_image
 from fusionlib.data.check import check, describe, run_check, table
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"

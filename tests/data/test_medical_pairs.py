@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusionlib.data import load, medical, read_manifest, write_manifest
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 SIZE = (20, 24, 12)
 CONTRASTS = ("t1", "t1ce", "t2", "flair")

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from fusionlib.data import Pair, load, merge_luma, read, read_image, split_luma, write_image
-from fusionlib.data.pairs import image_size
-from fusionlib.errors import FusionError
+from fusionlib.data.image_io import image_size
+from fusionlib.utils.errors import FusionError
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)

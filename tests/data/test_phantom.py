@@ -4,8 +4,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from fusionlib.data import medical, phantom
-from fusionlib.errors import FusionError
+from fusionlib.data import medical
+from fusionlib.data.synthetic import phantom
+from fusionlib.utils.errors import FusionError
 
 SIZE = (64, 64, 32)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusionlib.data import Pair, choose, fingerprint, load_rules, read_manifest, summary, write_image, write_manifest
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 9), dtype=np.uint8)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusionlib.detection import YOLOv5, load_yolov5, save_yolov5
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from fusionlib.detection import SCENE_DETECTOR, UltralyticsDetector, YOLOv5, detect, load_detector, load_yolov5
-from fusionlib.errors import FusionError
+from fusionlib.detection import UltralyticsDetector, YOLOv5, detect, load_detector, load_yolov5
+from fusionlib.training.detector import SCENE_DETECTOR
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture

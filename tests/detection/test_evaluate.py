@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fusionlib.detection import YOLOv5, detect
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 def test_detect_maps_classes_by_name():

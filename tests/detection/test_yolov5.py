@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from fusionlib.detection import COCO_ANCHORS, STRIDES, YOLOv5, YOLOv5Loss, freeze, load_yolov5
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture(scope="module")

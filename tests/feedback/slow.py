@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
 from fusionlib.feedback.replies import Reply
 from fusionlib.feedback.store import answer_key, image_fingerprint
+from fusionlib.utils.errors import FusionError
 
 BATCH = 4
 LINE = 65  # characters of a fingerprint in the log

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
 from fusionlib.feedback import frequent, nearest
-from fusionlib.feedback.statistics import clauses, words
+from fusionlib.feedback.text_statistics import clauses, words
+from fusionlib.utils.errors import FusionError
 
 statistics = feedback.statistics  # the function; the module is hidden behind it
 

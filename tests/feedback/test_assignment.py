@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from slow import Slow, pictures
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
 from fusionlib.feedback.controls import PROMPT, Shuffled
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture

@@ -22,11 +22,12 @@ from transformers import (
     LlavaConfig,
 )
 
-from fusionlib.data import layouts, load, scenes
-from fusionlib.errors import FusionError
+from fusionlib.data import layouts, load
+from fusionlib.data.synthetic import scene
 from fusionlib.feedback import QUESTION, pretrained
 from fusionlib.feedback.llava import Drawing, Llava
 from fusionlib.feedback.replies import to_pil
+from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,7 +62,7 @@ def images():
 def fused(request):
     """Means of both images: 20 real pairs of five data sets, and embedded scenes for those who have no such pairs."""
     if request.param == "scenes":
-        found = [scenes.render(index) for index in range(4)]
+        found = [scene.render(index) for index in range(4)]
         return [(torch.from_numpy(s.ir)[None] + torch.from_numpy(s.visible).permute(2, 0, 1)) / 510 for s in found]
     root = request.getfixturevalue("shared") / "data"
     names = ("LLVIP", "MSRS", "M3FD", "RoadScene", "TNO")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fusionlib.feedback import QUESTION
-from fusionlib.feedback.rules import Rules, advise, measure
-from fusionlib.medical import QUESTION as MEDICAL_QUESTION
+from fusionlib.feedback.rules import Rules, advise, image_statistics
+from fusionlib.training.medical import QUESTION as MEDICAL_QUESTION
 
 
 def scene(level=0.4, warm=0.9, noise=0.0, size=(240, 320)):
@@ -20,7 +20,7 @@ def scene(level=0.4, warm=0.9, noise=0.0, size=(240, 320)):
 
 
 def test_measures_of_a_known_image():
-    m = measure(scene())
+    m = image_statistics(scene())
     share = 3 * 40 * 12 / (240 * 320)
     assert m.brightness == pytest.approx(0.4 + 0.5 * share, abs=1e-4)
     assert m.contrast == pytest.approx(0.5 * math.sqrt(share * (1 - share)), abs=1e-4)
@@ -31,8 +31,8 @@ def test_measures_of_a_known_image():
 
 def test_noise_is_measured_in_its_own_unit():
     flat = torch.full((1, 200, 200), 0.5) + 0.03 * torch.randn(1, 200, 200, generator=torch.Generator().manual_seed(1))
-    assert measure(flat).noise == pytest.approx(0.03, rel=0.05)
-    assert measure(torch.linspace(0, 1, 200).expand(1, 200, 200)).noise == pytest.approx(0, abs=1e-5)
+    assert image_statistics(flat).noise == pytest.approx(0.03, rel=0.05)
+    assert image_statistics(torch.linspace(0, 1, 200).expand(1, 200, 200)).noise == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_noise_is_measured_in_its_own_unit():
     ],
 )
 def test_advice_follows_the_measures(image, advice):
-    assert advice in advise(measure(image))
+    assert advice in advise(image_statistics(image))
 
 
 def test_advice_is_absent_where_its_cause_is():
-    assert "noise" not in advise(measure(scene())) and "brightness" not in advise(measure(scene()))
+    assert "noise" not in advise(image_statistics(scene())) and "brightness" not in advise(image_statistics(scene()))
 
 
 def test_a_question_about_something_else_gets_advice_without_people():
@@ -67,9 +67,10 @@ def test_a_question_about_something_else_gets_advice_without_people():
 def test_large_images_are_measured_at_640_pixels():
     small = scene(level=0.2)
     large = small.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    assert measure(large).brightness == pytest.approx(measure(small).brightness, abs=1e-3)
-    assert advise(measure(large)) == advise(measure(small.repeat_interleave(2, 1).repeat_interleave(2, 2)))
+    assert image_statistics(large).brightness == pytest.approx(image_statistics(small).brightness, abs=1e-3)
+    doubled = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert advise(image_statistics(large)) == advise(image_statistics(doubled))
 
 
 def test_one_pixel_is_measured_too():
-    assert isinstance(advise(measure(torch.zeros(3, 1, 1))), str)
+    assert isinstance(advise(image_statistics(torch.zeros(3, 1, 1))), str)

@@ -27,12 +27,12 @@ import torch
 from PIL import Image
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
-from fusionlib.feedback.encode import encoder_name
 from fusionlib.feedback.replies import to_pil
 from fusionlib.feedback.server import Server
+from fusionlib.feedback.text_encoder import encoder_name
+from fusionlib.utils.errors import FusionError
 
-pytest.importorskip("openai", reason="the client of the server back end is not installed: fusionlib[server]")
+pytest.importorskip("openai", reason="the client of the server back end is not installed: pip install openai")
 
 MODEL = "fusionlib/tiny-llava"
 KEY = "sk-a-secret-of-the-user"
@@ -389,7 +389,7 @@ def test_nothing_listens_is_said_at_once():
 
 def test_a_missing_client_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(FusionError, match=r'pip install "fusionlib\[server\]"'):
+    with pytest.raises(FusionError, match=r'pip install openai'):
         Server("http://localhost:8000/v1")
 
 

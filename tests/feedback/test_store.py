@@ -12,9 +12,9 @@ import torch
 from slow import Slow, features, pictures
 
 from fusionlib import feedback
-from fusionlib.errors import FusionError
 from fusionlib.feedback import store as stores
 from fusionlib.feedback.store import COLUMNS, answer_key, image_fingerprint
+from fusionlib.utils.errors import FusionError
 
 SCRIPT = str(Path(__file__).with_name("slow.py"))
 
@@ -65,7 +65,7 @@ def test_features_are_read_when_they_are_needed(store, monkeypatch):
     reads = []
     monkeypatch.setattr(stores, "safe_open", lambda *a, _open=stores.safe_open, **k: reads.append(a) or _open(*a, **k))
     found = store.find(store.frame().key)
-    lazy = feedback.Features(list(found.values()))
+    lazy = feedback.LazyFeatures(list(found.values()))
     assert len(lazy) == 2 and not reads
     assert lazy[1].unique().tolist() == [2.0] and len(reads) == 1
     again = pickle.loads(pickle.dumps(lazy))  # as the workers of a data loader get it

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fusionlib import metrics
-from fusionlib.errors import FusionError
-from fusionlib.metrics import CONVENTIONS, METRICS, PAPER, describe, evaluate
+from fusionlib.metrics import evaluate
+from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, describe
+from fusionlib.utils.errors import FusionError
 
 IMAGES = {  # 48x50, one of which is the fused image, the others its sources
     "noise": torch.randint(0, 256, (1, 3, 48, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)),

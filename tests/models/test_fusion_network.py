@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import sobel as scipy_sobel
 
 from fusionlib import models
-from fusionlib.errors import FusionError
 from fusionlib.models import FusionLoss, FusionNetwork, sobel
+from fusionlib.utils.errors import FusionError
 
 
 def widths(module):

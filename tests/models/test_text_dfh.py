@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fusionlib import models
-from fusionlib.errors import FusionError
 from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion
-from fusionlib.models.layers import Widen
+from fusionlib.models.text_dfh import WideLinear
+from fusionlib.utils.errors import FusionError
 
 TEXT = 24
 
@@ -157,7 +157,7 @@ def test_memory_grows_linearly_with_pixels():
 
 def test_widening_is_a_linear_layer():
     torch.manual_seed(0)
-    widen, plain = Widen(8, 32), torch.nn.Linear(8, 32)
+    widen, plain = WideLinear(8, 32), torch.nn.Linear(8, 32)
     plain.load_state_dict(widen.state_dict())
     tokens = [torch.randn(2, 50, 8).requires_grad_()]
     tokens.append(tokens[0].detach().clone().requires_grad_())

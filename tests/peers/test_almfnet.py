@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from fusionlib import peers
-from fusionlib.data.pairs import as_tensor, read_image
+from fusionlib.data.image_io import as_tensor, read_image
+from fusionlib.inference.tiling import tiled
 from fusionlib.peers.almfnet import ALMFnet
-from fusionlib.tiles import tiled
 
 
 @pytest.fixture

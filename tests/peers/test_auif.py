@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
-from fusionlib.data.pairs import merge_luma, split_luma
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.inference.tiling import tiled
 from fusionlib.peers import build
 from fusionlib.peers.auif import AUIF
-from fusionlib.tiles import tiled
 
 PARTS = ("Encoder_Base.", "Encoder_Detail.", "Decoder.")
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from kornia.geometry.transform import pyrdown, pyrup
 
-from fusionlib.data.pairs import merge_luma, split_luma
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.inference.tiling import tiled
 from fusionlib.peers import build
-from fusionlib.tiles import tiled
 
 
 def test_mean_and_maximum_by_hand():

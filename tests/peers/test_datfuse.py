@@ -2,7 +2,7 @@ import oracles
 import torch
 from torch import nn
 
-from fusionlib.data.pairs import merge_luma, split_luma
+from fusionlib.data.color import merge_luma, split_luma
 from fusionlib.peers import build
 from fusionlib.peers.datfuse import DATFuse
 

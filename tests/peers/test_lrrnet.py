@@ -2,10 +2,10 @@ import oracles
 import pytest
 import torch
 
-from fusionlib.data.pairs import merge_luma, split_luma
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.inference.tiling import tiled
 from fusionlib.peers import build
 from fusionlib.peers.lrrnet import LRRNet
-from fusionlib.tiles import tiled
 
 
 def test_matches_the_release(shared):

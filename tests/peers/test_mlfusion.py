@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, unfold
 
-from fusionlib.errors import FusionError
 from fusionlib.peers.mlfusion import MLFusion, _project, channel_weights, stronger
 from fusionlib.peers.peer import stretch
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture(scope="module")

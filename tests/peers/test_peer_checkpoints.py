@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fusionlib.errors import FusionError
 from fusionlib.peers import PEERS, build
 from fusionlib.peers.sources import SOURCES
+from fusionlib.utils.errors import FusionError
 
 PARTS = ("Encoder_Base", "Encoder_Detail", "Decoder")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusionlib.models.layers import convolution
+from fusionlib.models.fusion_network import convolution
 from fusionlib.peers.layers import RestormerBlock, channel_attention, to_one_channel
 
 

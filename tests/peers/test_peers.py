@@ -4,8 +4,9 @@ import sys
 import pytest
 import torch
 
-from fusionlib.errors import FusionError
-from fusionlib.peers import PEERS, Peer, build, describe
+from fusionlib.peers import PEERS, build, describe
+from fusionlib.peers.peer import Peer
+from fusionlib.utils.errors import FusionError
 
 NAMES = ["AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "TIMFusion-light", "SwinFusion", "TextIF",
          "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian"]  # fmt: skip

@@ -10,13 +10,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg16
 
-from fusionlib import loop, peers
+from fusionlib import peers
 from fusionlib.__main__ import main
-from fusionlib.data import scenes
-from fusionlib.errors import FusionError
+from fusionlib.data.synthetic import scene
+from fusionlib.experiments.peer_training import Objective, helper, plan, train_peer
 from fusionlib.peers import losses
 from fusionlib.peers.recipes import RECIPES
-from fusionlib.peers.train import Objective, helper, plan, train_peer
+from fusionlib.training import trainer
+from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Embedded scenes as a data root: six pairs to train and to validate on."""
-    return scenes.write(tmp_path_factory.mktemp("root") / "Scenes", 6, 1, size=(64, 80)).parent
+    return scene.write(tmp_path_factory.mktemp("root") / "Scenes", 6, 1, size=(64, 80)).parent
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_the_command_trains_and_the_weights_load(root, tmp_path, capsys):
 
 def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypatch):
     """Two phases of two epochs each, killed after the first epoch of the second."""
-    checkpoint, calls = loop.checkpoint, []
+    checkpoint, calls = trainer.checkpoint, []
 
     def killed(accelerator, folder, rows):
         checkpoint(accelerator, folder, rows)
@@ -168,7 +169,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
     monkeypatch.setitem(RECIPES, "DATFuse", replace(recipe, first=replace(recipe, trains=("peer.fem.",))))
     whole = train_peer("DATFuse", root, tmp_path / "whole.safetensors", **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "checkpoint", killed)
+        patch.setattr(trainer, "checkpoint", killed)
         train_peer("DATFuse", root, tmp_path / "parts.safetensors", **settings)
     assert calls == ["phase-1", "phase-1", "phase-2"] and not (tmp_path / "parts.safetensors").exists()
     resumed = train_peer("DATFuse", root, tmp_path / "parts.safetensors", **settings)

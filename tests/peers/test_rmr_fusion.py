@@ -6,9 +6,9 @@ import oracles
 import pytest
 import torch
 
-from fusionlib.errors import FusionError
 from fusionlib.peers import rmr_fusion
 from fusionlib.peers.rmr_fusion import RMRFusion, _parts
+from fusionlib.utils.errors import FusionError
 
 
 def test_fusion_network_matches_the_release(shared):

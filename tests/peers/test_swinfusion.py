@@ -5,11 +5,11 @@ import oracles
 import pytest
 import torch
 
-from fusionlib.data.pairs import split_luma
+from fusionlib.data.color import split_luma
+from fusionlib.inference.tiling import tiled
 from fusionlib.peers import swinfusion
 from fusionlib.peers.checkpoints import DERIVED
 from fusionlib.peers.swinfusion import SwinFusion
-from fusionlib.tiles import tiled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

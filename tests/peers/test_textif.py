@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from fusionlib.errors import FusionError
 from fusionlib.peers import textif
 from fusionlib.peers.textif import PROMPT, TextIF, sentence_vector
+from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,0 +1,223 @@
+"""How well people are found: average precision and miss rate, all from one matching by pycocotools.
+
+pycocotools decides which detection finds which true box, once. Everything after that only counts: a resample has the
+same matches, each image counted as often as it was drawn. The counting is our own, for pycocotools' accumulate loops in
+Python over recalls and detections and takes 13 to 33 times as long (200 images of 20 to 100 detections). The numbers
+are the same, resampled or not, to 1e-12; only equal scores within an image drawn twice may come in another order.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fusionlib.utils.errors import FusionError
+
+#: Far, medium and near people by the height of their box in pixels, low <= height < high (Dollár et al., PAMI 2012).
+HEIGHTS = {"far": (0, 30), "medium": (30, 80), "near": (80, np.inf)}
+
+_RECALLS = np.linspace(0, 1, 101)
+_FPPI = np.logspace(-2, 0, 9)
+
+
+def average_precision(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
+                      class_index: int = 0) -> dict[str, float]:
+    """COCO average precision of one class: the first three of `measure`, and the counts "images" and "boxes"."""
+    values = measure(predictions, truths, class_index, heights={})
+    return {name: values[name] for name in ("mAP@.5", "mAP@.75", "mAP@.5:.95", "images", "boxes")}
+
+
+def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
+            heights: Mapping[str, tuple[float, float]] = HEIGHTS) -> dict[str, float]:
+    """Detection measures of one class over a set of images.
+
+    Images without labels must not be passed: an empty list of truths means that every detection is wrong.
+
+    Args:
+        predictions: per image [n, 6]: x1, y1, x2, y2, score, class. The 100 best of the class count, as for COCO.
+        truths: per image [m, 4]: x1, y1, x2, y2.
+        class_index: predictions of other classes are left out.
+        heights: ranges of box height by name, low <= height < high, in the pixels of the boxes passed. As COCO does
+            with areas, true boxes outside of the range, what finds them, and unmatched detections outside are ignored.
+
+    Returns:
+        "mAP@.5", "mAP@.75", "mAP@.5:.95": COCO average precision, 0..1, higher is better (Lin et al., ECCV 2014): the
+            mean over 101 recalls, the last one over the ten overlaps .5, .55, ... .95 as well.
+        "LAMR": log-average miss rate, 0..1, lower is better (Dollár et al., Pedestrian Detection: An Evaluation of the
+            State of the Art, PAMI 34(4), 2012): geometric mean of the miss rates at nine numbers of false
+            positives per image, .01 to 1 evenly in log space, at an overlap of .5. Where the curve ends before such a
+            number its lowest miss rate counts, where it has not begun 1; miss rates are at least 1e-10.
+        "AP@.5 far", "AP@.5:.95 far", "boxes far", and so on for each range.
+        "images" and "boxes": the counts of the truths.
+
+        Without a true box (of the range) a measure is not defined: nan.
+
+    Raises:
+        FusionError: lists of different length, boxes with NaN, reversed corners or (truths) no area, a wrong shape, or
+            an impossible range of heights.
+    """
+    matches = match(predictions, truths, class_index, heights)
+    counts = {f"boxes {name}": int(one.boxes.sum()) for name, one in matches.ranges.items() if name}
+    return count_once(matches) | counts | {"images": matches.images, "boxes": int(matches.ranges[""].boxes.sum())}
+
+
+def miss_rate_curve(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
+                    class_index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The curve behind "LAMR": false positives per image and miss rate at an overlap of .5, as the score falls.
+
+    Args: as for `measure`.
+
+    Returns:
+        Two arrays [detections of the class]; nan for the miss rate if there is no true box.
+    """
+    matches = match(predictions, truths, class_index, {})
+    everything = matches.ranges[""]
+    once = np.ones((1, matches.images), int)
+    fppi, miss = _miss_rates(everything.curves[0], np.maximum(everything.boxes.sum(keepdims=True), 1), once)
+    return fppi[0], miss[0] if everything.boxes.any() else np.full_like(miss[0], np.nan)
+
+
+class Range(NamedTuple):
+    """What counts in one range of heights."""
+
+    boxes: np.ndarray  # [images], number of true boxes
+    curves: list[tuple[np.ndarray, np.ndarray]]  # per overlap: image and hit or not of each detection, best score first
+
+
+class Matches(NamedTuple):
+    """What pycocotools found over a number of images."""
+
+    images: int
+    ranges: dict[str, Range]  # "" holds all heights
+
+
+def match(predictions, truths, class_index, heights) -> Matches:
+    """Check the input (see `measure`) and let pycocotools match it, once per range of heights and overlap."""
+    if len(predictions) != len(truths):
+        raise FusionError(f"detection measures need one list of predictions per image, found {len(predictions)} for "
+                          f"{len(truths)} images.")
+    for name, (low, high) in heights.items():
+        if not name or not 0 <= low < high:
+            raise FusionError(f"heights {name!r}: expected a name and (low, high) with 0 <= low < high, found "
+                              f"({low}, {high}).")
+    truths = [_checked(rows, 4, f"truths of image {i}") for i, rows in enumerate(truths)]
+    found = [_checked(rows, 6, f"predictions of image {i}") for i, rows in enumerate(predictions)]
+    found = [rows[rows[:, 5] == class_index, :5] for rows in found]
+    ranges = {"": (0, np.inf), **heights}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress with print
+        run = COCOeval(_coco(truths), _coco(found), "bbox")
+        run.params.areaRng = [[low, np.nextafter(high, 0)] for low, high in ranges.values()]  # both ends belong to it
+        run.params.maxDets = [100]
+        run.evaluate()
+    images = len(truths)
+    results = [run.evalImgs[i * images:(i + 1) * images] for i in range(len(ranges))]
+    return Matches(images, {name: _sorted(rows, images) for name, rows in zip(ranges, results)})
+
+
+def _checked(rows, columns, what):
+    rows = torch.as_tensor(rows).detach().cpu().double().numpy()
+    if not rows.size:
+        return np.zeros((0, columns))
+    if rows.ndim != 2 or rows.shape[1] != columns:
+        expected = "x1, y1, x2, y2" + ", score, class" * (columns == 6)
+        raise FusionError(f"{what}: expected [n, {columns}], {expected}, found the shape {list(rows.shape)}.")
+    if not np.isfinite(rows).all():
+        raise FusionError(f"{what}: expected finite numbers, found NaN or infinity: look for what went wrong before.")
+    sides = rows[:, 2:4] - rows[:, :2]
+    wrong = (sides < 0 if columns == 6 else sides <= 0).any(1)  # a detection may be clipped to nothing
+    if wrong.any():
+        corners = ", ".join(f"{value:g}" for value in rows[wrong][0, :4])
+        raise FusionError(f"{what}: expected corners x1 < x2 and y1 < y2, found {corners}: give boxes as x1, y1, x2, "
+                          "y2, not as centre or size, and leave out empty ones.")
+    return rows
+
+
+def _coco(boxes):
+    """Boxes [n, 4], or [n, 5] with scores, per image as a COCO data set, with the height as what COCO calls area."""
+    coco, annotations = COCO(), []
+    for image, rows in enumerate(boxes):
+        for x1, y1, x2, y2, *score in rows.tolist():
+            annotations.append({"id": len(annotations) + 1,  # from 1: pycocotools takes the id 0 for "not matched"
+                                "image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
+                                "area": y2 - y1, "iscrowd": 0, **dict(zip(["score"], score))})
+    coco.dataset = {
+        "images": [{"id": image} for image in range(len(boxes))],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _sorted(results, images):
+    """pycocotools' results per image -> what counts, in the order of the scores."""
+    results = [one for one in results if one is not None]  # images with neither true boxes nor detections
+    if not results:
+        return Range(np.zeros(images, int), [(np.zeros(0, int), np.zeros(0, bool))] * 10)
+    boxes = np.zeros(images, int)
+    boxes[[one["image_id"] for one in results]] = [np.sum(np.equal(one["gtIgnore"], 0)) for one in results]
+    order = np.argsort(-np.concatenate([one["dtScores"] for one in results]), kind="stable")
+    image = np.repeat([one["image_id"] for one in results], [len(one["dtScores"]) for one in results])[order]
+    hits = np.concatenate([one["dtMatches"] for one in results], 1)[:, order] > 0
+    counted = ~np.concatenate([one["dtIgnore"] for one in results], 1).astype(bool)[:, order]
+    return Range(boxes, [(image[keep], hit[keep]) for hit, keep in zip(hits, counted)])
+
+
+def count_once(matches: Matches) -> dict[str, float]:
+    """Every measure when each image counts once."""
+    return {name: float(value[0]) for name, value in count(matches, np.ones((1, matches.images), int)).items()}
+
+
+def count(matches: Matches, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Every measure [B] when each image counts as often as `times` [B, images] says."""
+    values = {}
+    for name, (boxes, curves) in matches.ranges.items():
+        total = times @ boxes
+        defined, total = np.where(total > 0, 1.0, np.nan), np.maximum(total, 1)
+        precision = [defined * _average_precision(curve, total, times) for curve in curves]
+        if name:
+            values |= {f"AP@.5 {name}": precision[0], f"AP@.5:.95 {name}": np.mean(precision, 0)}
+        else:
+            values |= {"mAP@.5": precision[0], "mAP@.75": precision[5], "mAP@.5:.95": np.mean(precision, 0)}
+            values["LAMR"] = defined * _log_average_miss_rate(curves[0], total, times)
+    return values
+
+
+def _average_precision(curve, total, times):
+    """[B]; `total` [B] is the number of true boxes.
+
+    Only the points of hits matter: between two of them the recall stays and the precision falls. By the same argument
+    an image that is drawn twice may count as two hits, or two false alarms, in one step.
+    """
+    image, hit = curve
+    found = np.cumsum(times[:, image[hit]], 1)
+    precision = found / np.maximum(_counted(times, image, np.flatnonzero(hit)), 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    reached = np.searchsorted(_RECALLS, found / total[:, None], side="right")  # how many of the 101 recalls
+    return (envelope * np.diff(reached, axis=1, prepend=0)).sum(1) / len(_RECALLS)
+
+
+def _counted(times, image, hits):
+    """How many detections were drawn up to each hit, [B, hits]: added up between hits first, as there are few hits."""
+    if not len(hits):
+        return np.zeros((len(times), 0), int)
+    return np.cumsum(np.add.reduceat(times[:, image[: hits[-1] + 1]], [0, *hits[:-1] + 1], axis=1), 1)
+
+
+def _miss_rates(curve, total, times):
+    """False positives per image and miss rate after each detection, [B, detections]."""
+    image, hit = curve
+    drawn = np.take(times, image, 1)  # row after row in memory, unlike `times[:, image]`: sums are three times faster
+    return np.cumsum(drawn * ~hit, 1) / times.sum(1, keepdims=True), 1 - np.cumsum(drawn * hit, 1) / total[:, None]
+
+
+def _log_average_miss_rate(curve, total, times):
+    fppi, miss = _miss_rates(curve, total, times)
+    miss = np.pad(miss, ((0, 0), (1, 0)), constant_values=1)
+    last = np.reshape([np.searchsorted(row, _FPPI, side="right") for row in fppi], (len(times), len(_FPPI)))
+    return np.exp(np.log(np.maximum(np.take_along_axis(miss, last, 1), 1e-10)).mean(1))

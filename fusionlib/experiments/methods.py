@@ -1,0 +1,169 @@
+"""Where the weights of each compared method are from: an official release, a training of the suite, or nowhere."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fusionlib import peers
+from fusionlib.data.pairs import Pair
+from fusionlib.data.splits import Parts
+from fusionlib.experiments import peer_training
+from fusionlib.experiments.run import Run
+from fusionlib.feedback import querying
+from fusionlib.feedback.store import Answer, open_store
+from fusionlib.inference.network import fuse
+from fusionlib.models.weights import load
+from fusionlib.peers import checkpoints
+from fusionlib.peers.recipes import RECIPES
+from fusionlib.peers.sources import SOURCES
+from fusionlib.peers.textif import PROMPT, sentence_vector
+from fusionlib.utils import distributed
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import file_fingerprint, fingerprint
+
+OURS_STAGE_1, OURS = "ours (stage 1)", "ours"
+USER_FILES = {"vgg": "vgg16-397923af.pth", "text": "clip_prompt.safetensors"}  # as Run.weights looks for them
+SHORT = {"batch": 4, "crop": 64}  # of a training by steps: small steps, so that many take little time
+
+Fuse = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables.
+
+    origin: where its weights are from, for people; what follows a colon is the reason for "no weights". folder: of its
+    results, None without weights. make: loads the network, and gives the function that fuses an infrared image [1,H,W]
+    and a visible one [3,H,W], with a text [L,D] where the method has answers, to [3,H,W], all in 0..1. answers: of the
+    language model about these pairs, in their order; None for a method without them.
+    """
+
+    name: str
+    origin: str
+    folder: Path | None = None
+    make: Callable[[], Fuse] | None = None
+    answers: Callable[[Sequence[Pair]], list[Answer]] | None = None
+
+    @property
+    def note(self) -> str:
+        """The origin in short, for a table."""
+        return self.origin.partition(":")[0]
+
+
+def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
+    """Find or train the weights of methods to compare.
+
+    Official weights are looked for in a folder called like the method, in any case, in peers/checkpoints or peers of
+    the data root, of the folder around it and of data/. Without them the suite trains those that the profile's
+    `train_peers` names, on the pairs of stage 1, and resumes what was interrupted.
+
+    Args:
+        run: a run with its notebooks 02 to 04 done, where `names` has ours.
+        parts: which pairs of the run serve what.
+        names: of `peers.PEERS` in any case, "[85]", `OURS_STAGE_1` (images of notebook 02) and `OURS` (those of 04).
+
+    Returns:
+        A method for each name, in their order, those without weights too.
+
+    Raises:
+        FusionError: an unknown name, weights that do not fit, or a notebook that has to run before.
+    """
+    known = {name.lower(): name for name in (*SOURCES, OURS_STAGE_1, OURS)}
+    if unknown := [name for name in names if name.lower() not in known]:
+        raise FusionError(f"there is no method {unknown[0]!r} to compare: choose among {', '.join(known.values())}")
+    names = [known[name.lower()] for name in names]
+    # All files first: a wrong one shall be told before hours of training.
+    given = {name: _given(run, name) for name in names if name in peers.PEERS}
+    return [_peer(run, parts, name, given[name]) if name in given else _ours(run, name) if name in (OURS_STAGE_1, OURS)
+            else Method(name, f"no weights: {SOURCES[name].paper}") for name in names]  # fmt: skip
+
+
+def _given(run: Run, name: str) -> list[Path]:
+    """The user's files of weights for a peer, which fit it; none where there is no folder for it."""
+    for root in run.roots:
+        for place in (root / "peers" / "checkpoints", root / "peers"):
+            for folder in sorted(place.glob("*")):
+                if folder.name.lower() == name.lower() and folder.is_dir():
+                    peers.build(name, folder)
+                    return [file for file in sorted(folder.iterdir()) if file.suffix in checkpoints.SUFFIXES]
+    return []
+
+
+def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
+    with torch.device("meta"):
+        network = peers.PEERS[name]()
+    digests, prompt = {file.name: file_fingerprint(file) for file in files}, None
+    try:
+        if name not in RECIPES:
+            origin = "needs none"
+        elif files:
+            origin = "official weights" if digests == SOURCES[name].sha256 else "weights of the user"
+        elif name in run.profile.train_peers:
+            origin, files = _train(run, parts, name)
+            digests = {file.name: file_fingerprint(file) for file in files}
+        else:
+            where = f"{SOURCES[name].weights}; they go into the folder peers/{name.lower()} beside the data"
+            return Method(name, f"no weights: the official ones are at {where}")
+        if network.takes_text:
+            prompt = _prompt(run)
+            digests["prompt"] = fingerprint(prompt.tolist())
+    except FusionError as error:  # something that the user has to bring; the other rows do not need it
+        return Method(name, f"no weights: {error}")
+    stage = run.stage(f"methods/{name}", type(network), weights=digests)
+
+    def make() -> Fuse:
+        peer = peers.build(name, files or None).to(distributed.best_device())
+        return lambda ir, visible, _: peer.fuse(ir, visible, prompt)
+
+    return Method(name, origin, stage.folder, make)
+
+
+def _train(run: Run, parts: Parts, name: str) -> tuple[str, list[Path]]:
+    steps, needs = run.profile.peer_steps or None, RECIPES[name].needs
+    file = _user_file(run, needs)
+    if needs and file is None:
+        raise FusionError(f"its training needs {peer_training.NEEDS[needs]}, as data/weights/{USER_FILES[needs]}")
+    phases = peer_training.plan(name, SHORT if steps else {}, steps)
+    weights = peer_training.train_on(run, f"trained/{name}", name, phases, parts, file)
+    batch, epochs = phases[-1][0].batch, sum(budget["epochs"] for _, budget in phases)
+    budget = f"{steps} steps of {batch} crops" if steps else f"{epochs} epochs"
+    sets = ", ".join(dict.fromkeys(pair.dataset for pair in parts.fusion_train))
+    return f"trained by the suite, {budget} on {len(parts.fusion_train)} pairs of {sets}", [weights]
+
+
+def _prompt(run: Run) -> Tensor:
+    """CLIP's vector [1,512] of Text-IF's plain prompt, from the user's file or by the CLIP on this machine."""
+    file = _user_file(run, "text")
+    return peer_training.helper("TextIF", RECIPES["TextIF"], file).vector if file else sentence_vector(PROMPT)
+
+
+def _user_file(run: Run, needs: str) -> Path | None:
+    try:
+        return run.weights(USER_FILES[needs]) if needs else None
+    except FusionError:
+        return None
+
+
+def _ours(run: Run, name: str) -> Method:
+    fusion = run.finished("02_fusion_network").folder / "last.safetensors"
+    files, answers = [fusion], None
+    if name == OURS:
+        files.append(run.finished("04_text_dfh").folder / "last.safetensors")
+        assigned = run.finished("03_mllm_feedback").folder / "assigned.json"
+        store = open_store(run.folder / "answers")
+
+        def answers(pairs: Sequence[Pair]) -> list[Answer]:
+            return querying.read_assignment(assigned, store, [pair.label for pair in pairs])
+
+    def make() -> Fuse:
+        network = load(fusion).to(distributed.best_device())
+        network = load(files[1], network) if name == OURS else network
+        return functools.partial(fuse, network)
+
+    weights = {file.parent.name: file_fingerprint(file) for file in files}
+    stage = run.stage(f"methods/{name}", fuse, weights=weights)
+    return Method(name, "stage 1 + Text-DFH" if name == OURS else "stage 1", stage.folder, make, answers)

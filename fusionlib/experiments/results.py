@@ -1,0 +1,157 @@
+"""Fused images and metrics of the compared methods, kept image by image, and what a table of them says.
+
+A method's folder has fused/<pair>.png, and results/<pair>.json with the fingerprint of what the image was made of, the
+seconds that it took, and its metrics.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from fusionlib import metrics
+from fusionlib.data.image_io import write_image
+from fusionlib.data.matching import load_fused
+from fusionlib.data.pairs import Pair, load
+from fusionlib.experiments.methods import OURS, Method
+from fusionlib.feedback.store import Answer, answer_key
+from fusionlib.inference import network
+from fusionlib.metrics import conventions
+from fusionlib.utils.code import code_of
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import file_fingerprint, fingerprint, write_json
+
+
+def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
+    """Fuse the pairs that have no image yet, or one of other sources, as method.folder/fused/<label>.png.
+
+    Returns:
+        {label of a pair: why it could not be fused}, such as too little memory; the next call tries again.
+    """
+    fuse, problems = None, {}
+    if method.folder is None:
+        return problems
+    for pair, source, answer in tqdm(_inputs(method, pairs), desc=f"fusing by {method.name}", leave=False):
+        image, path = _places(method, pair)
+        if _result(image, path, source):
+            continue
+        image.unlink(missing_ok=True)  # of other sources
+        fuse = fuse or method.make()
+        try:
+            ir, visible = load(pair)
+            text = answer.features if answer else None
+            began = time.perf_counter()
+            fused = fuse(ir, visible, text)
+            seconds = time.perf_counter() - began
+        except FusionError as error:
+            problems[pair.label] = str(error)
+            continue
+        write_image(image, fused)
+        write_json(path, {"sources": source, "seconds": seconds, "metrics": {}})
+    return problems
+
+
+def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vifb",
+                   names: Sequence[str] = conventions.PAPER) -> pd.DataFrame | None:
+    """Measure the images of `fuse_method`, once for each metric, convention and state of the metrics' code.
+
+    Args:
+        method, pairs: as for `fuse_method`; pairs without an image of their present sources are left out.
+        convention, names: as for `metrics.evaluate`.
+
+    Returns:
+        As `evaluation.evaluate_pairs`, and the median of the seconds to fuse one of these images as `attrs["seconds"]`;
+        None without weights or without any image.
+    """
+    names, code = list(dict.fromkeys(names)), code_of(metrics.evaluate, load_fused)
+    conventions.check(names, convention)
+    rows, index, seconds = [], [], []
+    for pair, source, _ in tqdm(_inputs(method, pairs), desc=f"measuring {method.name}", leave=False):
+        image, path = _places(method, pair)
+        if (result := _result(image, path, source)) is None:
+            continue
+        kept = result["metrics"].get(convention, {})
+        values = kept["values"] if kept.get("code") == code else {}
+        if missing := [name for name in names if name not in values]:
+            images = (each[None] for each in (load_fused(image, pair), *load(pair)))
+            values |= {name: value.item() for name, value in metrics.evaluate(*images, missing, convention).items()}
+            result["metrics"][convention] = {"code": code, "values": values}
+            write_json(path, result)
+        rows.append([values[name] for name in names])
+        index.append((pair.dataset, pair.name))
+        seconds.append(result["seconds"])
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows, pd.MultiIndex.from_tuples(index, names=["dataset", "name"]), names)
+    frame.attrs.update(convention=convention, seconds=float(np.median(seconds)))
+    return frame
+
+
+def reading(table: pd.DataFrame, method: str = OURS, level: float = 0.05) -> str:
+    """What a table says about a method, in words.
+
+    Args:
+        table: of `tables.fusion_table`, with the method as its reference.
+        method: the row in question.
+        level: a corrected p below it is taken for more than chance.
+
+    Returns:
+        In how many metrics, and in which, it is first and second among the methods with numbers; and for each other
+        method in how many metrics it is better and worse by more than chance.
+    """
+    counts, directions = table["", "n"], table.attrs["higher_is_better"]
+    if not counts[method]:
+        return f"{method} has no numbers here."
+    ranks = {name: table[name, "mean"].rank(ascending=not up, method="min")[method] for name, up in directions.items()}
+    places = []
+    for place, word in ((1, "first"), (2, "second")):
+        at = [name for name, rank in ranks.items() if rank == place]
+        places.append(f"{word} in {len(at)}" + (f" ({', '.join(at)})" if at else ""))
+    measured = sum(counts > 0)
+    lines = [f"{method} is {' and '.join(places)} of {len(ranks)} metrics among {measured} methods with numbers."]
+    compared = int(table.xs("p", axis=1, level=1).notna().sum(axis=None))
+    least = compared * 2 / 2 ** int(counts[method])  # all signs alike, corrected by Holm
+    if least >= level:
+        return f"{lines[0]} Whether that is chance, {counts[method]} images cannot tell (least p {min(1, least):.2g})."
+    for other in table.index[(counts > 0) & (table.index != method)]:
+        told = [(table.loc[other, (name, "difference")] > 0) == up for name, up in directions.items()
+                if table.loc[other, (name, "p")] < level]  # fmt: skip
+        lines.append(f"Against {other} it is better in {told.count(False)}, worse in {told.count(True)}, and "
+                     f"{len(ranks) - len(told)} could be chance.")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _inputs(method: Method, pairs: Sequence[Pair]) -> list[tuple[Pair, str, Answer | None]]:
+    """Pairs, each with the fingerprint of all that its image is made of, and the answer about it."""
+    if method.folder is None:
+        return []
+    answers = method.answers(pairs) if method.answers else [None] * len(pairs)
+    return [(pair, fingerprint([*map(_digest, (pair.ir, pair.visible)), answer and answer_key(vars(answer))]), answer)
+            for pair, answer in zip(pairs, answers)]  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache  # every method asks for every picture
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return file_fingerprint(path)
+
+
+def _places(method: Method, pair: Pair) -> tuple[Path, Path]:
+    return network.image_path(method.folder / "fused", pair), method.folder / "results" / f"{pair.label}.json"
+
+
+def _result(image: Path, path: Path, source: str) -> dict | None:
+    """What is known of an image that is made of these sources; None where it has to be made."""
+    if not image.exists() or not path.exists():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result if result["sources"] == source else None

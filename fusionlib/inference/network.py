@@ -1,0 +1,105 @@
+"""A network on whole images: fuse, refine, and show where words look."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.data.image_io import LazyImages, write_image
+from fusionlib.data.pairs import Pair, load
+from fusionlib.inference.tiling import tiled, tiles
+from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.utils.errors import FusionError
+
+# Pixels of a side of the tiles that larger images are fused in. A tile's features stay in the processor's cache, which
+# is faster than a large image at once, up to two times; 128 and 512 are slower, and 512 takes more memory.
+TILE = 256
+REACH = 3  # pixels that encoder, Text-DFH and decoder each look far: they have three 3x3 convolutions
+
+
+@torch.inference_mode()
+def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor | None = None) -> Tensor:
+    """Fuse one pair in colour: the luma is fused, Cb and Cr are the visible image's.
+
+    Images of more than `TILE` x `TILE` pixels are fused tile by tile, with the result of the whole to 1e-5: beside the
+    images themselves, memory does not grow with their size.
+
+    Args:
+        model: stage 1, or stage 2 with the features of a text.
+        ir: [1,H,W] in 0..1.
+        visible: [3,H,W] in 0..1.
+        text: [L,D] for stage 2.
+
+    Returns:
+        [3,H,W] in 0..1.
+
+    Raises:
+        FusionError: images of other shapes, of different sizes, or of less than 2x2 pixels.
+    """
+    size = visible.shape[1:]
+    if len(size) != 2 or len(visible) != 3 or ir.shape != (1, *size) or min(size) < 2:
+        raise FusionError(
+            f"expected an infrared image [1,H,W] and a visible one [3,H,W] of one size from 2x2 pixels on, found "
+            f"{list(ir.shape)} and {list(visible.shape)}: register one to the other, or give the channels that lack"
+        )
+    device = next(model.parameters()).device
+    ir, visible = ir[None], visible[None]
+    whole = size.numel() <= TILE**2
+    given, halo = (), 2 * REACH
+    if text is not None:
+        text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
+        given, halo = (text, mask) if whole else (text, mask, _context(model, ir, visible, text)), 3 * REACH
+
+    def fused(ir, visible):
+        y, cbcr = split_luma(visible.to(device))
+        return merge_luma(model(ir.to(device), y, *given), cbcr).cpu()
+
+    return tiled(fused, (ir, visible), max(size) if whole else TILE, halo)[0]
+
+
+def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What the words [1,L,D] see in both images [1,1 or 3,H,W], whose features are made tile by tile."""
+
+    def see(name, features, image):
+        results = tiles(lambda tile: features(tile.to(text.device)), [image], TILE, REACH)
+        return model.harmonise[name].see((result for _, result in results), text)
+
+    network = model.network
+    return (see("ir", network.ir_encoder, ir),
+            see("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))  # fmt: skip
+
+
+def image_path(folder: Path, pair: Pair) -> Path:
+    """Where the fused image of a pair lies: folder/dataset/split/name.png."""
+    return folder / f"{pair.label}.png"
+
+
+def fuse_pairs(
+    model: FusionNetwork | TextGuidedFusion, pairs: Sequence[Pair], folder: Path, texts: Sequence[Tensor] | None = None
+) -> None:
+    """Write the fused image of each pair at the pair's own size, as 8-bit PNG (see `image_path`).
+
+    Images that are there already are kept, so an interrupted call goes on where it stopped.
+    """
+    for index, pair in enumerate(tqdm(pairs, desc="fusing", leave=False)):
+        path = image_path(folder, pair)
+        if not path.exists():
+            write_image(path, fuse(model, *load(pair), None if texts is None else texts[index]))
+
+
+def read_fused(folder: Path, pairs: Sequence[Pair]) -> LazyImages:
+    """The fused images [3,H,W] in 0..1 of these pairs, each read when it is indexed."""
+    return LazyImages([image_path(folder, pair) for pair in pairs])
+
+
+def word_attention(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> Tensor:
+    """Where each word of a text [L,D] looks in the infrared features of a pair: [L,H,W], each map sums to 1."""
+    device = next(model.parameters()).device
+    y, _ = split_luma(visible[None].to(device))
+    with torch.inference_mode():
+        f_ir, _ = model.network.encode(ir[None].to(device), y)
+        return model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()

@@ -1,0 +1,53 @@
+"""Training of stage 1, the fusion network (paper section 3.2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from fusionlib.config import Profile
+from fusionlib.data.datasets import FusionDataset
+from fusionlib.data.pairs import Pair
+from fusionlib.models import weights
+from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.losses import FusionLoss
+from fusionlib.training.trainer import adam, fit
+from fusionlib.utils.errors import FusionError
+
+
+def train_fusion_network(
+    train: Sequence[Pair], validation: Sequence[Pair], folder: Path, settings: Profile
+) -> FusionNetwork:
+    """Stage 1: train the fusion network under L_f; resumes what was interrupted in the same folder.
+
+    Args:
+        train: pairs to learn from.
+        validation: pairs that choose the best epoch.
+        folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
+        settings: the profile.
+
+    Returns:
+        The network after the last epoch, in evaluation mode.
+    """
+    if not train or not validation:
+        counts = f"{len(train)} and {len(validation)}"
+        raise FusionError(
+            f"stage 1 needs pairs to train and to validate on, but got {counts}: add a data set with a train part "
+            "(data/README.md says which have one)"
+        )
+    set_seed(settings.seed)
+    network, loss = FusionNetwork(settings.channels), FusionLoss()
+    network.pass_on(settings.fusion_start)
+
+    def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+
+    size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
+    fit(
+        network, losses,
+        FusionDataset(train, **size, crops=settings.fusion_crops, relight=settings.fusion_relight),
+        FusionDataset(validation, **size, train=False), folder, settings, settle=settings.settle,
+        optimizer=adam(network, settings.fusion_lr), epochs=settings.fusion_epochs, batch=settings.fusion_batch,
+    )  # fmt: skip
+    return weights.load(folder / "last.safetensors")

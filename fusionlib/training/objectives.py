@@ -1,0 +1,73 @@
+"""The objectives of stage 2 (paper section 3.3) and of instruction following: (model, batch) -> (total, terms)."""
+
+import torch
+from torch import Tensor, nn
+
+from fusionlib.data.color import merge_luma, split_luma
+from fusionlib.data.datasets import PERSON
+from fusionlib.detection.detectors import class_indices
+from fusionlib.detection.yolov5 import YOLOv5, freeze
+from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
+from fusionlib.models.losses import FusionLoss
+from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.training.instructions import INSTRUCTIONS
+from fusionlib.utils.distributed import replicas
+
+
+def refine(model: nn.Module, batch: dict) -> Tensor:
+    """The refined luma [B,1,H,W] of a batch as `collate` makes it, in float32 under any precision."""
+    return model(batch["ir"], split_luma(batch["visible"])[0], batch["text"], batch["mask"]).float()
+
+
+class DetectionObjective:
+    """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
+
+    def __init__(self, detector: YOLOv5, fidelity: float):
+        self.detector = freeze(detector)
+        self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
+        self.fusion_loss, self.fidelity = FusionLoss(), fidelity
+        (self.person,) = class_indices(detector, [PERSON])
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch as `collate` makes it -> (total, parts)."""
+        refined, ir, (y, cbcr) = refine(model, batch), batch["ir"], split_luma(batch["visible"])
+        self.detector.to(ir.device)
+        self.loss.to(ir.device)
+        classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
+        targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
+        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
+        fidelity, _ = self.fusion_loss(refined, ir, y)
+        count = len(ir) * replicas()
+        total = detection + self.fidelity * count * fidelity
+        return total, {"detection": detection.detach() / count, "fidelity": fidelity.detach(), **parts}
+
+
+class InstructionObjective:
+    """The loss that instructions are learned by: mean |F - T| + mean |S(F) - S(T)|, S being `sobel`.
+
+    T is what the instruction makes of the image that the same words gave before any instruction was learned; with an
+    answer in their place it is that image itself, so that what the detector taught is kept.
+
+    Args:
+        model: as it is now; a copy of it makes the images that instructions are about.
+    """
+
+    def __init__(self, model: TextGuidedFusion):
+        config = model.harmonise["ir"].config
+        self.before = TextGuidedFusion(model.network, config["text_dim"], config["variant"]).eval()
+        self.before.load_state_dict(model.state_dict())  # no deep copy: accelerate may have wrapped its methods
+        self.loss = FusionLoss(intensity=1.0, edge=1.0)
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of SteeringSamples as `collate` makes it -> (total, parts)."""
+        refined, target = refine(model, batch), self.targets(batch)
+        total, _ = self.loss(refined, target, target)  # the larger of the target and itself
+        return total, {"steering": total.detach()}
+
+    @torch.no_grad()
+    def targets(self, batch: dict) -> Tensor:
+        """What the batch asks for: [B,1,H,W] in 0..1."""
+        images = refine(self.before.to(batch["ir"].device), batch)
+        asked = [INSTRUCTIONS[name].change(luma, ir) if name else luma
+                 for name, luma, ir in zip(batch["instruction"], images, batch["ir"])]  # fmt: skip
+        return torch.stack(asked).clamp(0, 1)

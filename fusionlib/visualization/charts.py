@@ -1,0 +1,218 @@
+"""Charts and maps: training curves, the attention of words, what instructions did, how tall people are.
+
+seaborn is imported where it draws: it takes a second, which a notebook without such a chart need not wait.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from fusionlib.utils.errors import FusionError
+from fusionlib.visualization.style import COLOURS, array_of, pixels
+from fusionlib.visualization.tables import higher_is_better as better_upward
+
+
+def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool = False) -> Figure:
+    """Training curves: one panel per column, over "epoch" or "step".
+
+    Args:
+        table: a csv file or a frame. A column called "validation " + name is drawn with its column, dashed.
+        columns: names of columns. Long curves are light, under their running mean over a twentieth of the length.
+        log: logarithmic axis of values.
+
+    Raises:
+        FusionError: a column that the table does not have.
+    """
+    frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
+    if missing := [name for name in columns if name not in frame]:
+        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    steps = next((name for name in ("epoch", "step") if name in frame), None)
+    x = frame[steps] if steps else frame.index
+    figure, panels = plt.subplots(1, len(columns), figsize=(0.4 + 3 * len(columns), 2.5), squeeze=False,
+                                  layout="constrained")
+    plt.close(figure)
+    for axes, name in zip(panels[0], columns):
+        drawn = [(name, "training", COLOURS[0], "-"), (f"validation {name}", "validation", COLOURS[1], "--")]
+        drawn = [line for line in drawn if line[0] in frame]
+        for column, label, colour, dashes in drawn:
+            window = len(frame) // 20
+            if window > 1:
+                axes.plot(x, frame[column], color=colour, alpha=0.3, linewidth=0.8)
+            smooth = frame[column].rolling(max(window, 1), min_periods=1, center=True).mean()
+            axes.plot(x, smooth, dashes, color=colour, label=label, marker="." if len(frame) < 20 else None)
+        axes.set(title=name, xlabel=steps or "step", yscale="log" if log else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if log:
+            _plain_log(axes.yaxis)
+        if len(drawn) > 1:
+            axes.legend()
+    return figure
+
+
+def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
+    """Training curves of several experiments: one panel per column, the mean over seeds in a band from least to most.
+
+    Args:
+        table: rows of "epoch", the columns, and what the experiment is called; one row per seed and epoch.
+        columns: names of columns.
+        label: the column that says which experiment a row is of.
+
+    Raises:
+        FusionError: a column that the table does not have.
+    """
+    import seaborn as sns
+
+    if missing := [name for name in (label, *columns) if name not in table]:
+        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, table))}.")
+    figure, panels = plt.subplots(1, len(columns), figsize=(1.6 + 3 * len(columns), 2.8), squeeze=False,
+                                  layout="constrained")
+    plt.close(figure)
+    for axes, name in zip(panels[0], columns):
+        sns.lineplot(table, x="epoch", y=name, hue=label, style=label, markers=bool(table["epoch"].max() < 20),
+                     dashes=False, palette=sns.color_palette("colorblind", table[label].nunique()),
+                     errorbar=("pi", 100), ax=axes)
+        axes.set(title=name, ylabel="")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        lines, names = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+    figure.legend(lines, names, title=label, loc="outside right upper")
+    return figure
+
+
+def attention(image, maps, words: Sequence[str]) -> Figure:
+    """Where each word looks: heat maps over the image, in one colour scale for all words.
+
+    Args:
+        image: an image, shown first and gray under the maps.
+        maps: attention weights [L, h, w] of any size; stretched smoothly to the image.
+        words: L names.
+
+    Raises:
+        FusionError: as many maps as words are needed.
+    """
+    image, maps = pixels(image), array_of(maps)
+    if maps.ndim != 3 or len(maps) != len(words) or not len(words):
+        raise FusionError(f"Attention needs one map [h, w] per word, but there are {len(words)} words and maps "
+                          f"{maps.shape}: choose the maps of these words.")
+    columns = min(4, len(words) + 1)
+    lines = math.ceil((len(words) + 1) / columns)
+    height, width = image.shape[:2]
+    figure, panels = plt.subplots(lines, columns, figsize=(0.8 + 2.6 * columns, lines * (2.6 * height / width + 0.3)),
+                                  squeeze=False, layout="constrained")
+    plt.close(figure)
+    gray = pixels(image @ np.array([0.299, 0.587, 0.114]) / 255)
+    for axes in panels.flat:
+        axes.axis("off")
+    panels.flat[0].imshow(image)
+    panels.flat[0].set_title("image")
+    for axes, word, weights in zip(panels.flat[1:], words, maps):
+        axes.imshow(gray)
+        heat = axes.imshow(weights, cmap="inferno", vmin=maps.min(), vmax=maps.max(), alpha=0.6,
+                           interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        axes.set_title(word)
+    bar = figure.colorbar(heat, ax=panels, label="attention weight", fraction=0.03, pad=0.01, aspect=15 * lines)
+    bar.solids.set_alpha(1)  # else the bar, on white, is paler than the maps
+    bar.formatter.set_powerlimits((-2, 3))
+    return figure
+
+
+def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
+             higher_is_better: Mapping[str, bool] | None = None) -> Figure:
+    """Two measures against each other: a small point per run, a large one at the mean of the runs of a label.
+
+    Args:
+        frame: one row per run, such as one weight and one seed.
+        x, y: columns with the measures; an arrow at each axis points to where it is better.
+        label: the column that says what a run is. Numbers are joined by a line in their order, dark to light.
+        higher_is_better: directions of measures that the suite does not know (`tables.higher_is_better`).
+
+    Raises:
+        FusionError: a column that is not there, no run with both measures, or a measure of unknown direction.
+    """
+    import seaborn as sns
+
+    if missing := [name for name in (x, y, label) if name not in frame]:
+        raise FusionError(f"The frame has no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    frame = frame.dropna(subset=[x, y])
+    if frame.empty:
+        raise FusionError(f"No run has both {x} and {y}: measure at least one.")
+    numbers = pd.api.types.is_numeric_dtype(frame[label])
+    groups = list(frame.groupby(label, sort=numbers))
+    colours = sns.color_palette("viridis", len(groups)) if numbers else COLOURS
+    figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
+    plt.close(figure)
+    if numbers:
+        means = [(runs[x].mean(), runs[y].mean()) for _, runs in groups]
+        axes.plot(*zip(*means), color="#999999", linewidth=1, zorder=1)
+    for index, (name, runs) in enumerate(groups):
+        drawn = {"color": [colours[index % len(colours)]], "marker": "osD^vPX*"[index % 8]}
+        axes.scatter(runs[x], runs[y], s=14, alpha=0.5, linewidths=0, zorder=2, **drawn)
+        axes.scatter(runs[x].mean(), runs[y].mean(), s=50, edgecolors="white", zorder=3, **drawn,
+                     label=f"{name:g}" if numbers else str(name).replace("$", r"\$"))
+    up, right = (better_upward(name, higher_is_better) for name in (y, x))
+    axes.set(xlabel=f"{x} (better {'→' if right else '←'})", ylabel=f"{y} (better {'→' if up else '←'})")
+    axes.margins(0.1)
+    axes.locator_params(nbins=5)  # labels of a narrow range are long, and would overlap
+    figure.legend(title=f"{label}\n{len(frame)} runs", loc="outside right upper", title_fontsize=8)
+    return figure
+
+
+def instruction_responses(table: pd.DataFrame) -> Figure:
+    """What instructions did: the change in the property that each names, a point per image, the median as a bar.
+
+    Args:
+        table: as `fusionlib.experiments.instruction_following.instruction_responses` makes it.
+    """
+    import seaborn as sns
+
+    names = list(dict.fromkeys(table["instruction"]))
+    wordings = list(dict.fromkeys(table["wording"]))
+    figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.42 * len(names)), layout="constrained")
+    plt.close(figure)
+    options = {"x": "change", "y": "instruction", "hue": "wording", "order": names, "hue_order": wordings,
+               "palette": list(COLOURS[: len(wordings)]), "ax": axes}  # fmt: skip
+    sns.stripplot(table, **options, dodge=True, size=3, alpha=0.5, jitter=0.15)
+    sns.pointplot(table, **options, dodge=0.4 if len(wordings) > 1 else False, errorbar=None, estimator="median",
+                  linestyle="none", marker="|", markersize=14, legend=False)
+    properties = table.groupby("instruction")["property"].first()
+    axes.axvline(0, color="#666666", linewidth=0.8)
+    axes.set_yticks(range(len(names)), [f"{name}\n({properties[name].replace('_', ' ')})" for name in names])
+    axes.set(xlabel="change in %, stage 1 = 0", ylabel="", xscale="symlog")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(title="wording", loc="best")
+    return figure
+
+
+def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
+    """How tall people are, in pixels: the share of each data set's people over a logarithmic axis of heights.
+
+    Args:
+        heights: {data set: heights in pixels}; a data set without people is named in the legend all the same.
+    """
+    import seaborn as sns
+
+    named = {f"{name} (n = {len(values)})": list(values) for name, values in heights.items()}
+    frame = pd.DataFrame([(name, v) for name, values in named.items() for v in values], columns=["data set", "height"])
+    figure, axes = plt.subplots(figsize=(4.6, 2.6), layout="constrained")
+    plt.close(figure)
+    if len(frame):
+        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
+        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True,
+                     stat="percent", common_norm=False, element="step", alpha=0.25, ax=axes)
+        axes.get_legend().set_title(None)
+        _plain_log(axes.xaxis)
+    axes.set(xlabel="height of a person in pixels", ylabel="people in %")
+    return figure
+
+
+def _plain_log(axis):
+    """Write a logarithmic axis as 0.5, 1, 2, 5, 10 instead of powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,188 @@
+"""Tables for people and papers: coloured in a notebook, and kept as csv, LaTeX and HTML."""
+
+import html
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_atomically
+
+BEST, SECOND = "#E03131", "#1C7ED6"  # red and blue as in the paper, legible on white and on black
+_CSS = [
+    ("caption", "caption-side: top; text-align: left; padding-bottom: 0.6em"),
+    ("th, td", "text-align: right; vertical-align: top; padding: 0.3em 0.8em"),
+    ("td", "white-space: pre-line; font-variant-numeric: tabular-nums"),
+    ("td.note", "min-width: 8em"),
+    ("td.number", "white-space: pre; font-size: 85%"),
+    ("td.number::first-line", "font-size: 118%"),
+    ("th.row_heading, th.blank, th.index_name, th.col0, td.note", "text-align: left"),
+    ("td.best::first-line", f"color: {BEST}; font-weight: bold"),
+    ("td.second::first-line", f"color: {SECOND}; text-decoration: underline"),
+]
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font: 0.9rem system-ui, sans-serif; }}
+body {{ margin: 2em; overflow-x: auto; }}
+table {{ border-collapse: collapse; border-block: 2px solid; }}
+caption {{ max-width: 60em; }}
+thead tr:last-child th {{ border-bottom: 1px solid; }}
+</style>
+</head>
+<body>
+{table}
+</body>
+</html>
+"""
+_LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "∞": r"$\infty$", "\n": " ",
+})  # fmt: skip
+
+
+def show_table(table: pd.DataFrame) -> Styler:
+    """A table for people: the best value red and bold, the second blue and underlined, arrows for better directions.
+
+    Each cell has the value, below it the interval, and the difference to the reference with p. Values that look the
+    same are marked the same. The HTML is the same each time, and all text in it is escaped.
+
+    Raises:
+        FusionError: not a table of this module.
+    """
+    shown, classes = _texts(table)
+    styler = _Table(shown, uuid=f"{zlib.crc32(table.attrs['caption'].encode()):08x}", cell_ids=False)
+    styler.set_caption(html.escape(_caption(table))).set_table_styles(
+        [{"selector": selector, "props": props} for selector, props in _CSS])
+    styler.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
+    return styler.set_td_classes(classes).hide(names=True)
+
+
+def save_table(table: pd.DataFrame, path: str | Path) -> list[Path]:
+    """Keep a table beside the figures, for programs, papers and people.
+
+    Args:
+        table: a table of this module.
+        path: without suffix.
+
+    Returns:
+        The files: path.csv (all numbers, unrounded), path.tex (a table environment that needs the packages booktabs and
+        xcolor, labelled tab:<name>) and path.html (a page of its own, light or dark as the reader's system is).
+
+    Raises:
+        FusionError: not a table of this module, or a path that ends in one of these suffixes.
+    """
+    path = Path(path)
+    if path.suffix in (".csv", ".tex", ".html"):
+        raise FusionError(f"{path}: a table is kept as csv, tex and html; give the path without {path.suffix}.")
+    styler = show_table(table)
+    flat = table.set_axis([" ".join(filter(None, column)) for column in table.columns], axis=1)
+    page = _PAGE.format(title=html.escape(path.name), table=styler.to_html())
+    contents = {".csv": flat.to_csv(lineterminator="\n"), ".tex": _latex_table(table, path.name), ".html": page}
+    paths = [path.with_name(path.name + suffix) for suffix in contents]
+    for file, text in zip(paths, contents.values()):
+        write_atomically(file, text.encode())
+    return paths
+
+
+class _Table(Styler):
+    def __repr__(self):  # without the address of the object, so that nbval finds the same text each time
+        return f"{html.unescape(self.caption)}\n{self.data.replace(chr(10), ' ', regex=True).to_string()}"
+
+
+def _texts(table):
+    """What is shown: a frame of text, lines in a cell divided by newlines, and a frame of marks "best" and so on."""
+    if not {"caption", "higher_is_better"} <= set(table.attrs) or table.columns.nlevels != 2:
+        raise FusionError("This is no table of the suite (two levels of columns, a caption in attrs): make it "
+                          "with fusion_table, detection_table or build, and change neither columns nor attrs.")
+    (note, _), shown, classes = table[""].columns, {}, {}
+    shown[note], classes[note] = table["", note], pd.Series("note", table.index)
+    shown["n"], classes["n"] = table["", "n"].astype(str).replace("0", "–"), pd.Series("", table.index)
+    for metric, higher in table.attrs["higher_is_better"].items():
+        head, values = f"{metric} {'↑' if higher else '↓'}", table[metric]
+        decimals = _decimals(values["mean"])
+        shown[head] = values.apply(_cell, axis=1, decimals=decimals)
+        ranks = values["mean"].round(decimals).rank(method="dense", ascending=not higher)
+        marks = {1: "number best", 2: "number second"} if ranks.count() > 1 else {}
+        classes[head] = ranks.map(marks).fillna("number")
+    return pd.DataFrame(shown, dtype=object).rename_axis(columns="method"), pd.DataFrame(classes, dtype=object)
+
+
+def _decimals(means):
+    """Decimals for a column by its largest value: 0.523, 1.412, 12.34, 581.2, 1934, and 0.0123."""
+    largest = means[np.isfinite(means)].abs().max()
+    power = int(np.floor(np.log10(largest))) if largest > 0 else 0
+    return min(2 - power, 6) if power < -1 else max(3 - max(power, 0), 0)
+
+
+def _cell(row, decimals):
+    if np.isnan(row["mean"]):
+        return "–"
+    lines = [_number(row["mean"], decimals)]
+    if not np.isnan(row[["low", "high"]]).any():
+        lines.append(f"[{_number(row['low'], decimals)}, {_number(row['high'], decimals)}]")
+    if not np.isnan(row["difference"]):
+        sign = "+" if round(row["difference"], decimals) > 0 else ""
+        lines.append(f"{sign}{_number(row['difference'], decimals)}" + _p(row["p"]))
+    return "\n".join(lines)
+
+
+def _number(value, decimals):
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "−").replace("inf", "∞")
+
+
+def _p(p):
+    if np.isnan(p):
+        return ""
+    return ", p < .001" if p < 0.001 else f", p = {p:.3f}".replace("0.", ".", 1).replace("1.000", "1")
+
+
+def _latex_table(table, name):
+    shown, classes = _texts(table)
+    heads = ["method", *shown.columns]
+    rows = [[str(method).translate(_LATEX), *map(_latex_cell, shown.loc[method], classes.loc[method])]
+            for method in table.index]
+    label = re.sub(r"[^A-Za-z0-9.:-]+", "-", name)
+    return "\n".join([
+        r"% needs \usepackage{booktabs} and \usepackage{xcolor}",
+        r"\begin{table}[t]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{6pt}",
+        rf"\caption{{{_caption(table).translate(_LATEX)}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{@{{}}ll{'r' * (len(heads) - 2)}@{{}}}}",
+        r"\toprule",
+        " & ".join(head.translate(_LATEX) for head in heads) + r" \\",
+        r"\midrule",
+        " \\\\\\addlinespace\n".join(" & ".join(row) for row in rows) + r" \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ])
+
+
+def _caption(table):
+    return f"{table.attrs['caption']} Best in red and bold, second best in blue and underlined."
+
+
+def _latex_cell(text, mark):
+    if mark == "note":
+        return rf"\parbox[t]{{0.14\linewidth}}{{\raggedright {text.translate(_LATEX)}\strut}}" if text else ""
+    value, *more = (line.translate(_LATEX) for line in text.split("\n"))
+    if "best" in mark:
+        value = rf"\textcolor[HTML]{{{BEST[1:]}}}{{\textbf{{{value}}}}}"
+    elif "second" in mark:
+        value = rf"\textcolor[HTML]{{{SECOND[1:]}}}{{\underline{{{value}}}}}"
+    lines = r" \\ ".join([value, *(rf"{{\scriptsize {line}}}" for line in more)])
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}" if more else value

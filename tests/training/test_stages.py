@@ -1,0 +1,295 @@
+"""Training: it learns, resumes as if it had never stopped, and leaves what is frozen as it was, bit for bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionlib import models
+from fusionlib.config import PROFILES
+from fusionlib.data import Pair, write_image
+from fusionlib.data.datasets import DetectionDataset, FusionDataset, collate, letterbox, people
+from fusionlib.detection import YOLOv5
+from fusionlib.models import FusionNetwork, TextGuidedFusion
+from fusionlib.training import fusion, text_dfh, trainer
+from fusionlib.utils.errors import FusionError
+
+SETTINGS = replace(
+    PROFILES["quick"], fusion_crop=32, fusion_batch=2, fusion_epochs=3, detect_size=(64, 96), dfh_batch=2, dfh_epochs=3
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Six pairs of 64x96 with a warm figure each; the last has no labels."""
+    folder, random = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    made = []
+    for i in range(6):
+        visible = random.integers(0, 120, (64, 96, 3), dtype=np.uint8)
+        ir = random.integers(0, 60, (64, 96), dtype=np.uint8)
+        x = 10 + 10 * i
+        ir[20:50, x : x + 12] += 150
+        write_image(folder / f"{i}.png", ir)
+        write_image(folder / f"v{i}.png", visible)
+        boxes = np.float32([[x, 20, x + 12, 50]])
+        labels = (boxes, ("person",)) if i < 5 else (None, None)
+        made.append(Pair("Toy", "train", str(i), folder / f"{i}.png", folder / f"v{i}.png", *labels))
+    return made
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    detector = YOLOv5(2, depth=0.33, width=0.125, names=["car", "Person"])
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+    texts = [torch.randn(3 + i, 16) for i in range(6)]
+    return FusionNetwork().eval(), detector, texts
+
+
+def stage_2(pairs, parts, folder, settings=SETTINGS, scenes=()):
+    network, detector, texts = parts
+    train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
+    return text_dfh.train_text_dfh(network, detector, train, validation, folder, settings, scenes)
+
+
+def test_stage_1_learns_and_says_how(pairs, tmp_path):
+    settings = replace(SETTINGS, fusion_epochs=60)
+    network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, settings)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert list(curves.epoch) == list(range(1, 61))
+    assert curves["validation total"].iloc[-1] < 0.6 * curves["validation total"].iloc[0]
+    assert not network.training
+    best = models.load(tmp_path / "best.safetensors")
+    assert best.config == network.config
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_a_compiled_network_trains_and_is_kept_as_the_plain_one(pairs, tmp_path, monkeypatch):
+    """As `accelerate launch --dynamo_backend` asks for it; a compiler in C++ needs half a minute, this one none."""
+    plain = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / "plain", SETTINGS)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    monkeypatch.setitem(torch._dynamo.utils.counters["stats"], "unique_graphs", 0)
+    compiled = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / "compiled", SETTINGS)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-6)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
+    for folder in tmp_path.iterdir():  # plain trainings go on from a compiled one
+        (folder / "last.safetensors").unlink()
+        fusion.train_fusion_network(pairs[:4], pairs[4:], folder, replace(SETTINGS, fusion_epochs=4))
+    one, two = (models.load(folder / "last.safetensors").state_dict() for folder in tmp_path.iterdir())
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["fusion", "dfh"])
+def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path, monkeypatch):
+    def train(folder):
+        folder.mkdir(exist_ok=True)
+        if stage == "dfh":
+            return stage_2(pairs, parts, folder).state_dict()
+        return fusion.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS).state_dict()
+
+    def kill_after_first(accelerator, folder, rows):
+        checkpoint(accelerator, folder, rows)
+        (folder / "checkpoint" / "epoch-0002").mkdir()  # as a kill amid the second checkpoint leaves it
+        raise KeyboardInterrupt
+
+    whole, checkpoint = train(tmp_path / "whole"), trainer.checkpoint
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer, "checkpoint", kill_after_first)
+        train(tmp_path / "parts")
+    resumed = train(tmp_path / "parts")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    curves = [pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in ("whole", "parts")]
+    pd.testing.assert_frame_equal(*curves)
+
+
+def test_settled_statistics_stay_as_they_are(pairs, tmp_path):
+    """In the second of two epochs BatchNorm's statistics no longer move; weights do."""
+    def state(folder, **settings):
+        network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / folder, replace(SETTINGS, **settings))
+        return network.state_dict()
+
+    whole = state("settled", settle=0.5, fusion_epochs=2, schedule="constant")
+    half = state("half", fusion_epochs=1, schedule="constant")
+    statistics = [name for name in whole if "running" in name]
+    assert len(statistics) == 16 and all(torch.equal(whole[name], half[name]) for name in statistics)
+    weights = [name for name in whole if name.endswith("weight")]
+    assert not any(torch.equal(whole[name], half[name]) for name in weights)
+    moving = state("moving", fusion_epochs=2, schedule="constant")
+    assert not any(torch.equal(moving[name], half[name]) for name in statistics)
+
+
+def test_instructions_are_learned_after_the_detector(pairs, parts, tmp_path):
+    """On pairs without labels, too; what the detector taught is where it begins, and all of it is resumed."""
+    network, detector, _ = parts
+    texts = [torch.randn(3, 384) for _ in range(6)]
+    train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
+
+    def learn(folder, scenes=pairs[4:], **changes):
+        settings = replace(SETTINGS, steer_crop=32, steer_batch=4, dfh_epochs=2, **changes)
+        model = text_dfh.train_text_dfh(network, detector, train, validation, tmp_path / folder, settings, scenes)
+        return model.harmonise.state_dict()
+
+    taught = learn("taught")
+    steered = learn("steered", steer_steps=7)
+    curves = pd.read_csv(tmp_path / "steered" / "steering" / "curves.csv")
+    assert len(curves) == 2 and (curves["steering"] > 0).all()  # 6 steps an epoch
+    pd.testing.assert_frame_equal(
+        *(pd.read_csv(tmp_path / folder / "curves.csv").drop(columns="seconds") for folder in ("taught", "steered"))
+    )
+    assert any(not torch.equal(taught[name], steered[name]) for name in taught)
+    still = learn("still", steer_steps=7, steer_lr=0.0)
+    assert all(torch.equal(taught[name], still[name]) for name in taught)
+    (tmp_path / "steered" / "last.safetensors").unlink()  # as if killed before the last word
+    again = learn("steered", steer_steps=7)
+    assert all(torch.equal(again[name], steered[name]) for name in steered)
+    with pytest.raises(FusionError, match="no scenes were given"):
+        learn("none", scenes=(), steer_steps=7)
+    with pytest.raises(FusionError, match="the answers have 16"):
+        stage_2(pairs, parts, tmp_path / "other", replace(SETTINGS, steer_steps=7), pairs)
+
+
+def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):
+    network, detector, _ = parts
+    frozen = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
+    before = {name: value.clone() for name, value in frozen.items()}
+    model = stage_2(pairs, parts, tmp_path)
+    after = {**network.state_dict(prefix="network."), **detector.state_dict(prefix="detector.")}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(p.grad is None for part in (network, detector) for p in part.parameters())
+    assert model.harmonise["ir"].layers[-1].weight.abs().sum() > 0
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert {"detection", "fidelity", "box", "obj", "cls", "validation detection"} <= set(curves.columns)
+
+
+def test_the_balance_of_the_stage_2_loss_does_not_depend_on_the_batch(pairs, parts):
+    network, detector, texts = parts
+    losses = text_dfh.DetectionLosses(detector, fidelity=2.0)
+    model = TextGuidedFusion(network, 16).eval()
+    samples = DetectionDataset(pairs[:1] * 2, SETTINGS.detect_size, texts[:1] * 2, train=False)
+    one, _ = losses(model, collate([samples[0]]))
+    two, parts_of_two = losses(model, collate([samples[0], samples[1]]))
+    assert two.item() == pytest.approx(2 * one.item(), rel=1e-5)
+    expected = 2 * (parts_of_two["detection"] + 2.0 * parts_of_two["fidelity"])
+    assert two.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_mixed_precision(pairs, parts, tmp_path):
+    stage_2(pairs, parts, tmp_path, replace(SETTINGS, amp="bf16", dfh_epochs=1))
+    assert pd.read_csv(tmp_path / "curves.csv").notna().all(axis=None)
+
+
+def test_bad_input_is_refused(pairs, parts, tmp_path):
+    network, detector, texts = parts
+    with pytest.raises(FusionError, match="got 0 and 2"):
+        fusion.train_fusion_network([], pairs[4:], tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match=r"without labels: \['5'\]"):
+        text_dfh.train_text_dfh(network, detector, (pairs, texts), (pairs[:1], texts[:1]), tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match="schedule must be one of constant, cosine"):
+        fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(SETTINGS, schedule="step"))
+    with pytest.raises(FusionError, match="the loss became"):
+        fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(SETTINGS, fusion_lr=float("inf")))
+
+
+def test_samples_depend_on_seed_epoch_and_index_alone(pairs):
+    a, b = (FusionDataset(pairs, 96, 32, seed=1) for _ in range(2))
+    assert torch.equal(a[0]["ir"], b[0]["ir"])
+    b.epoch = 1
+    assert not torch.equal(a[0]["ir"], b[0]["ir"])
+    assert a[0]["ir"].shape == a[0]["y"].shape == (1, 32, 32)
+    lit = FusionDataset(pairs, 96, 32, seed=1, relight=1.0)
+    changed = sum(not torch.equal(a[i]["ir"], lit[i]["ir"]) for i in range(6))
+    assert changed >= 4 and torch.equal(lit[0]["y"], lit[0]["y"])
+    assert all(0 <= lit[i][what].min() and lit[i][what].max() <= 1 for i in range(6) for what in ("ir", "y"))
+    uncached = FusionDataset(pairs, 96, 32, seed=1)
+    uncached.memory = 0
+    assert torch.equal(a[0]["y"], uncached[0]["y"])
+
+
+def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):
+    samples = DetectionDataset(pairs[:5], (128, 224), parts[2], train=False)
+    sample = samples[0]
+    assert sample["ir"].shape == (1, 128, 224)
+    x0, y0, x1, y1 = (2 * people(pairs[0])[0]).int().tolist()
+    assert sample["boxes"].tolist() == [[x0, y0, x1, y1]]
+    assert sample["ir"][0, y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.5 > sample["ir"][0, :, x1 + 3 :].max()
+    assert torch.equal(sample["ir"][..., 192:], sample["ir"][..., 191:192].expand(-1, -1, 32))
+    _, _, scale = letterbox(torch.rand(1, 100, 50), torch.rand(3, 100, 50), (64, 96))
+    assert scale == 0.64
+
+
+def test_texts_of_different_length_share_a_batch(pairs, parts):
+    samples = DetectionDataset(pairs[:3], SETTINGS.detect_size, parts[2][:3], train=False)
+    batch = collate([samples[i] for i in range(3)])
+    assert batch["text"].shape == (3, 5, 16)
+    assert batch["mask"].sum(1).tolist() == [3, 4, 5]
+    assert len(batch["boxes"]) == 3
+
+
+class Stumbling:
+    """The loss of stage 1, but NaN at these calls."""
+
+    def __init__(self, *calls):
+        self.calls, self.count, self.loss = calls, 0, models.FusionLoss()
+
+    def __call__(self, model, batch):
+        self.count += 1
+        total, parts = self.loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
+        return total * (float("nan") if self.count in self.calls else 1), parts
+
+
+def fit_stumbling(pairs, folder, losses, step_back=0, schedule=None):
+    settings = replace(SETTINGS, step_back=step_back, schedule="constant")
+    torch.manual_seed(0)
+    network = FusionNetwork((2, 2, 2))
+    samples = FusionDataset(pairs[:4], 96, 32), FusionDataset(pairs[4:5], 96, 32, train=False)
+    trainer.fit(network, losses, *samples, folder, settings, optimizer=trainer.adam(network, 0.01), epochs=3, batch=2,
+             schedule=schedule)  # fmt: skip
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("call", [1, 5])  # an epoch has two steps and one validation: in the first and in the second
+def test_a_training_that_becomes_nan_steps_back_as_configured(pairs, tmp_path, call):
+    with pytest.warns(UserWarning, match=rf"the loss became nan at Toy.*Epoch {1 + call // 3} begins again, at half"):
+        got = fit_stumbling(pairs, tmp_path / "back", Stumbling(call), step_back=1)
+    first = 0 if call == 1 else 2  # steps at the whole rate
+    wanted = fit_stumbling(pairs, tmp_path / "plain", Stumbling(), schedule=lambda step, steps: 1 - (step >= first) / 2)
+    assert torch.equal(got, wanted)
+    assert list(pd.read_csv(tmp_path / "back" / "curves.csv")["epoch"]) == [1, 2, 3]
+
+
+def test_a_training_that_becomes_nan_again_stops(pairs, tmp_path):
+    with pytest.warns(UserWarning, match="begins again"), pytest.raises(trainer.Diverged, match="the loss became nan"):
+        fit_stumbling(pairs, tmp_path, Stumbling(4, 6), step_back=1)
+    kept = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(trainer.Diverged):  # as it is where nothing is configured, and nothing that was kept is lost
+        fit_stumbling(pairs, tmp_path, Stumbling(1))
+    assert (tmp_path / "last.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize("parts_of_a_batch", [2, 3])  # equal ones; of two and one
+def test_a_batch_in_parts_teaches_what_the_whole_does(pairs, parts, tmp_path, parts_of_a_batch):
+    """With statistics kept (`settle`), and one person an image; the toy's rates, as in test_distributed."""
+    settings = replace(SETTINGS, settle=1.0, fusion_batch=4 if parts_of_a_batch == 2 else 3, dfh_batch=3, dfh_lr=1e-4)
+    for name, count in {"whole": 1, "parts": parts_of_a_batch}.items():
+        chosen = replace(settings, accumulate=count)
+        fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / name / "1", chosen)
+        stage_2(pairs, parts, tmp_path / name / "2", chosen)
+    for stage, tolerance in (("1", 1e-5), ("2", 1e-4)):
+        whole, taken = (load_file(tmp_path / name / stage / "last.safetensors") for name in ("whole", "parts"))
+        torch.testing.assert_close(taken, whole, rtol=tolerance, atol=tolerance)
+        whole, taken = (pd.read_csv(tmp_path / name / stage / "curves.csv") for name in ("whole", "parts"))
+        columns = ["validation total", "total"] if stage == "1" else ["validation total", "fidelity", "obj"]
+        pd.testing.assert_frame_equal(taken[columns], whole[columns], rtol=1e-4)
+
+
+def test_parts_of_a_batch():
+    batch = {"ir": torch.arange(5), "name": list("abcde")}
+    assert [p["name"] for p in trainer.in_parts(batch, 2)] == [["a", "b", "c"], ["d", "e"]]
+    assert [p["ir"].tolist() for p in trainer.in_parts(batch, 9)] == [[0], [1], [2], [3], [4]]
+    assert trainer.in_parts(batch, 1)[0]["name"] == batch["name"]

@@ -1,0 +1,318 @@
+"""The notebook in a real JupyterLab, in a real browser: run, and used as people do; what the page shows is what counts.
+
+The tests of this file are one visit: each goes on where the one before stopped.
+"""
+
+import re
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import nbformat
+import numpy as np
+import pytest
+from jupyter_server.serverapp import ServerApp
+from tests.browsing.conftest import EVIL
+from torchvision.ops import box_iou
+
+import fusionlib as fl
+from benchmarks.browser import CHROMIUM
+from benchmarks.browser import server as jupyterlab
+from fusionlib.experiments.suite import NOTEBOOKS, parameters
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+WAIT = 240_000  # ms for what takes a second or two on an idle machine
+PIXELS = """canvas => { const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let sum = [0, 0, 0]; for (let i = 0; i < data.length; i += 4) for (let c of [0, 1, 2]) sum[c] += data[i + c];
+  return sum.map(each => each / canvas.width / canvas.height); }"""  # mean R, G, B
+ACTIVE = "index => document.querySelectorAll('.jp-Notebook .jp-Cell')[index]?.classList.contains('jp-mod-active')"
+SHOWN = "document.querySelectorAll('.fl-viewer[data-shown]').length === 3"
+LISTED = """labels => JSON.stringify([...document.querySelector('.fl-viewer').querySelectorAll('.fl-thumb')]
+  .map(each => each.title)) === JSON.stringify(labels)"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """JupyterLab on a free port, with settings and runtime files of its own: (address, token, notebook folder)."""
+    folder = tmp_path_factory.mktemp("lab")
+    process, about = jupyterlab(folder)
+    yield about["url"], about["token"], folder / "notebooks"
+    process.terminate()
+    process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def page(server, run, quoted):
+    """The page of the notebook, which was run about a small run; and a viewer of pictures with nasty names."""
+    if not CHROMIUM:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    address, token, folder = server
+    notebook = nbformat.read(NOTEBOOKS / "09_browse.ipynb", 4)
+    assert parameters(NOTEBOOKS / "09_browse.ipynb")["out"] == ""
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    cell.source += f"\nout = {str(run.folder)!r}"
+    for each in notebook.cells:
+        if each.cell_type == "code":
+            each.outputs, each.execution_count = [], None
+    notebook.cells.append(nbformat.v4.new_code_cell(f"fl.browse({str(quoted[0])!r})"))
+    nbformat.write(notebook, folder / "09_browse.ipynb")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT)
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.goto(f"{address}lab/tree/09_browse.ipynb?token={token}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_selector("#jp-main-statusbar >> text=| Idle")  # what is run before the kernel is known is lost
+        for last in (False, True):  # JupyterLab forgets what is run in the moment in which its kernel connects
+            page.click(".jp-Notebook .jp-Cell >> nth=0")
+            for index in range(len(notebook.cells)):
+                page.wait_for_function(ACTIVE, arg=index)  # a key that comes too early is lost
+                page.keyboard.press("Shift+Enter")
+            try:
+                page.wait_for_function(SHOWN, timeout=WAIT if last else WAIT / 3)
+                break
+            except playwright.TimeoutError:
+                if last:
+                    raise
+        page.set_default_timeout(WAIT / 8)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def viewer(page):
+    """The first viewer, of the run."""
+    viewer = page.locator(".fl-viewer").first
+    viewer.scroll_into_view_if_needed()
+    return viewer
+
+
+@pytest.fixture(scope="module")
+def pairs(run):
+    return fl.data.read_manifest(run.folder / "01_data" / "manifest.json", run.data_root)["test"]
+
+
+@pytest.fixture(scope="module")
+def crowd(pairs):
+    """A pair with people, not the first one."""
+    return next(pair for pair in pairs[1:] if len(pair.boxes))
+
+
+def canvas(viewer, pane):
+    return viewer.locator(f".fl-frame[data-panes='{pane}'] canvas")
+
+
+def shows(page, label):
+    page.wait_for_function("label => document.querySelector('.fl-viewer').dataset.shown === label", arg=label)
+
+
+def found_by(run, pair, pane, score):
+    """Boxes of the run's detector in an image, [n,4]."""
+    networks = fl.viewer.Networks(run)
+    stage = {"fused": "02_fusion_network", "refined": "04_text_dfh"}[pane]
+    boxes = networks.find_people(fl.inference.network.read_fused(run.folder / stage / pane, [pair])[0])
+    return boxes[boxes[:, 4] >= score]
+
+
+def test_only_this_machine_is_served_and_only_with_the_token(server):
+    url, token, _ = server
+    command = next(line for line in (fl.ROOT / "Makefile").read_text().splitlines() if " jupyter lab" in line)
+    assert command.split(" -m ")[1] == "jupyter lab notebooks"  # what follows are the defaults of this command
+    assert ServerApp().ip == "localhost"
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(f"{url}api/contents", timeout=60)
+    assert urlopen(f"{url}api/contents?token={token}", timeout=60).status == 200
+
+
+def test_the_notebook_runs_and_shows_the_images(page, viewer, pairs):
+    expect = playwright.expect  # which waits: the last cells may still be running
+    expect(page.locator(".jp-OutputArea-output >> text=kept")).to_have_count(1, timeout=WAIT / 8)
+    expect(viewer.locator("[data-role=name]")).to_have_text(pairs[0].label, timeout=WAIT / 8)
+    expect(viewer.locator(".fl-frame")).to_have_count(4, timeout=WAIT / 8)
+    expect(viewer.locator(".fl-thumb")).to_have_count(len(pairs), timeout=WAIT / 8)
+    for pane, image in zip(("infrared", "visible"), fl.data.load(pairs[0])):
+        assert canvas(viewer, pane).evaluate("c => [c.width, c.height]") == [320, 256]
+        expected = 255 * image.expand(3, -1, -1).mean((1, 2)).numpy()
+        np.testing.assert_allclose(canvas(viewer, pane).evaluate(PIXELS), expected, atol=2)
+
+
+def test_an_answer_with_markup_is_shown_as_text(page, viewer):
+    assert viewer.locator(".fl-answer").inner_text() == EVIL
+    assert "<i>nobody</i>" in viewer.locator(".fl-source").first.inner_text()
+    assert viewer.locator("script, .fl-answer b, .fl-source i").count() == 0
+
+
+def test_the_arrows_step(page, viewer, pairs):
+    before = canvas(viewer, "visible").evaluate(PIXELS)
+    viewer.focus()
+    page.keyboard.press("ArrowRight")
+    shows(page, pairs[1].label)
+    after = canvas(viewer, "visible").evaluate(PIXELS)
+    expected = 255 * fl.data.load(pairs[1])[1].mean((1, 2)).numpy()
+    np.testing.assert_allclose(after, expected, atol=2)
+    assert max(abs(a - b) for a, b in zip(before, after)) > 2
+    assert viewer.locator("[aria-selected=true]").get_attribute("title") == pairs[1].label
+    assert page.locator(".jp-Notebook .jp-Cell").count() == 10  # no key has reached JupyterLab
+    page.keyboard.press("End")
+    shows(page, pairs[-1].label)
+    page.keyboard.press("ArrowRight")  # which is the last
+    page.keyboard.press("ArrowLeft")
+    shows(page, pairs[-2].label)
+    page.keyboard.press("Home")
+    shows(page, pairs[0].label)
+    page.keyboard.press("ArrowRight")
+    shows(page, pairs[1].label)
+
+
+def test_there_is_a_box_for_each_person(page, viewer, crowd):
+    viewer.locator(f"[title='{crowd.label}']").click()
+    shows(page, crowd.label)
+    frame = viewer.locator(".fl-frame[data-panes=fused]")
+    people = fl.data.datasets.people(crowd)
+    assert frame.locator("rect.fl-truth").count() == len(people) > 0
+    viewer.focus()
+    page.keyboard.press("t")
+    assert frame.locator("rect").count() == 0
+    viewer.locator("[data-role=truth]").click()
+    assert frame.locator("rect.fl-truth").count() == len(people)
+
+
+def test_the_threshold_hides_what_the_detector_is_less_sure_of(page, viewer, run, crowd):
+    viewer.locator("[data-role=found]").click()
+    page.wait_for_function("![...document.querySelector('.fl-viewer').querySelectorAll('.fl-facts')].some("
+                           "each => each.textContent.includes('looking'))")  # fmt: skip
+    frame = viewer.locator(".fl-frame[data-panes=fused]")
+    counts = {}
+    for score in (0.05, 0.25, 0.6):
+        viewer.locator("[data-role=score]").fill(str(score))
+        counts[score] = frame.locator("rect.fl-found").count()
+        assert counts[score] == len(found_by(run, crowd, "fused", score))
+    assert counts[0.05] > counts[0.6]
+
+
+def test_missed_pedestrians_are_filtered(page, viewer, run, pairs):
+    score = 0.6
+    missed = {}
+    for pair in pairs:
+        people, boxes = fl.data.datasets.people(pair), found_by(run, pair, "refined", score)
+        free = list(range(len(people)))
+        for box in boxes:  # best score first
+            overlaps = {index: box_iou(people[index : index + 1], box[None, :4]).item() for index in free}
+            if overlaps and max(overlaps.values()) >= 0.5:
+                free.remove(max(overlaps, key=overlaps.get))
+        missed[pair.label] = len(free)
+    assert 0 < sum(map(bool, missed.values()))
+    viewer.locator("[data-role=filter]").select_option("missed")
+    expected = [label for label, count in missed.items() if count]
+    page.wait_for_function(LISTED, arg=expected)
+    viewer.locator("[data-role=order]").select_option("missed")
+    expected.sort(key=lambda label: -missed[label])
+    page.wait_for_function(LISTED, arg=expected)
+    for name in ("filter", "order"):
+        viewer.locator(f"[data-role={name}]").select_option("")
+    assert viewer.locator(".fl-thumb").count() == len(pairs)
+
+
+def test_search(page, viewer, pairs):
+    viewer.focus()
+    page.keyboard.press("/")
+    page.keyboard.type("script")
+    page.wait_for_function("document.querySelector('.fl-viewer').querySelectorAll('.fl-thumb').length === 1")
+    shows(page, pairs[0].label)
+    viewer.locator(".fl-search").fill("")
+    assert viewer.locator(".fl-thumb").count() == len(pairs)
+
+
+def test_the_slider_swipes(page, viewer):
+    viewer.focus()
+    page.keyboard.press("s")
+    frame, handle = viewer.locator(".fl-frame"), viewer.locator(".fl-handle")
+    assert frame.count() == 1 and frame.get_attribute("data-panes") == "fused|refined"
+    box = viewer.locator(".fl-window").bounding_box()
+    handle.hover()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert int(handle.get_attribute("aria-valuenow")) in (24, 25, 26)
+    left, right = (layer.evaluate("each => each.style.clipPath") for layer in viewer.locator(".fl-layer").all())
+    assert float(re.search(r"([\d.]+)%\)? 0(px)? 0(px)?\)$", left)[1]) == pytest.approx(75, abs=1) or "25" in left
+    assert float(re.search(r"([\d.]+)%\)$", right)[1]) == pytest.approx(25, abs=1)
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    assert int(handle.get_attribute("aria-valuenow")) in (26, 27, 28)
+    viewer.focus()
+    page.keyboard.press("s")
+    assert frame.count() == 4
+
+
+def test_zoom_is_linked(page, viewer):
+    window = viewer.locator(".fl-frame[data-panes=visible] .fl-window")
+    transforms = "each => [...each.querySelectorAll('.fl-stage')].map(stage => stage.style.transform)"
+    before = viewer.evaluate(transforms)
+    assert len(set(before)) == 1
+    viewer.focus()
+    window.hover(position={"x": 10, "y": 10})
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("before => document.querySelector('.fl-stage').style.transform !== before", arg=before[0])
+    after = viewer.evaluate(transforms)
+    assert len(set(after)) == 1
+    scale = [float(re.search(r"scale\(([\d.]+)\)", each)[1]) for each in (before[0], after[0])]
+    assert scale[1] == pytest.approx(scale[0] * np.exp(1.2), rel=0.01)
+    page.keyboard.press("0")
+    assert viewer.evaluate(transforms) == before
+
+
+def test_an_instruction_refines_the_image(page, viewer, run, pairs):
+    shown = next(pair for pair in pairs if pair.label == viewer.get_attribute("data-shown"))
+    viewer.locator("[data-role=instruction]").fill("Make the image brighter.")
+    page.keyboard.press("Enter")
+    took = viewer.locator("[data-role=took]")
+    page.wait_for_function("document.querySelector('[data-role=took]').textContent.includes(' ms at ')")
+    assert re.fullmatch(r"refined in \d+ ms at 320×256", took.inner_text())
+    page.wait_for_function("document.querySelector(\".fl-frame[data-panes='instruction'] canvas\").width === 320")
+    fused, refined = (canvas(viewer, pane).evaluate(PIXELS) for pane in ("fused", "instruction"))
+    assert max(abs(a - b) for a, b in zip(fused, refined)) > 0.5
+    expected = fl.viewer.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
+    np.testing.assert_allclose(refined, 255 * expected.mean((1, 2)).numpy(), atol=0.4)
+    viewer.locator("[data-role=instruction]").fill("")
+    page.keyboard.press("Enter")
+    assert viewer.locator(".fl-frame").count() == 4
+
+
+def test_a_word_shows_where_it_looks(page, viewer):
+    viewer.locator(".fl-word >> text=brighten").click()
+    page.wait_for_function("document.querySelector('.fl-heat').naturalWidth > 0")
+    assert viewer.locator(".fl-heat:visible").count() == 4
+    viewer.focus()
+    page.keyboard.press("Escape")
+    assert viewer.locator(".fl-heat:visible").count() == 0
+
+
+def test_metrics_are_told_and_the_better_one_is_marked(page, viewer):
+    page.wait_for_function("![...document.querySelector('.fl-viewer').querySelectorAll('.fl-badge b')].some("
+                           "each => each.textContent === '…')")  # fmt: skip
+    for metric, down in (("Q_AB/F", False), ("Q_CV", True), ("SSIM", False)):
+        badges = viewer.locator(f".fl-badge[data-metric='{metric}']").all()
+        values = [float(badge.locator("b").inner_text()) for badge in badges]
+        best = [value for badge, value in zip(badges, values) if "fl-best" in badge.get_attribute("class")]
+        assert len(values) == 2 and (len(set(values)) == 1 or best == [min(values) if down else max(values)])
+
+
+def test_a_view_is_saved(page, viewer, run):
+    viewer.locator("text=save").click()
+    page.wait_for_function("document.querySelector('.fl-status').textContent.startsWith('saved as ')")
+    path = Path(viewer.locator(".fl-status").inner_text().removeprefix("saved as ").partition(", and")[0])
+    assert path.parent == run.figures and path.stat().st_size > 10_000 and path.with_suffix(".pdf").is_file()
+
+
+def test_names_with_markup_are_shown_as_text(page, quoted):
+    other = page.locator(".fl-viewer").nth(2)
+    other.scroll_into_view_if_needed()
+    assert other.locator("[data-role=name]").text_content() == quoted[1]
+    assert quoted[1] in other.locator(".fl-thumb").first.get_attribute("title")
+    assert canvas(other, "ir").evaluate("c => [c.width, c.height]") == [32, 24]
+    np.testing.assert_allclose(canvas(other, "vi").evaluate(PIXELS), [191, 191, 191], atol=1)
+    assert page.evaluate("window.hacked") is None and page.problems == []
