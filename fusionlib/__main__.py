@@ -248,8 +248,9 @@ def _train_detector(arguments: argparse.Namespace) -> int:
 def _train_peer(arguments: argparse.Namespace) -> int:
     from fusionlib.experiments.peer_training import train_peer
 
-    settings = {"steps": arguments.steps, "epochs": arguments.epochs, "vgg": arguments.vgg, "text": arguments.text}
-    print(train_peer(arguments.name, arguments.data_root, arguments.out, **settings, **parse_settings(arguments.set)))
+    options = {key: getattr(arguments, key) for key in ("steps", "epochs", "vgg", "text")}
+    settings = parse_settings(arguments.set) | {key: value for key, value in options.items() if value is not None}
+    print(train_peer(arguments.name, arguments.data_root, arguments.out, **settings))
     return 0
 
 

@@ -53,9 +53,12 @@ class Profile:
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
     # comparisons
-    methods: tuple[str, ...] = ("AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "SwinFusion", "TextIF")
-    train_peers: tuple[str, ...] = methods  # trained by the suite where no official weights lie (ours)
-    peer_steps: int = 0  # of such a training; 0: the recipe's own epochs
+    methods: tuple[str, ...] = (
+        "mean", "maximum", "laplacian",  # ours; then the paper's eight
+        "AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "SwinFusion", "TextIF",
+    )  # fmt: skip
+    #: Those that have a recipe: trained by it where no official weights lie (ours).
+    train_peers: tuple[str, ...] = ("AUIF", "DATFuse", "LRRNet", "MLFusion", "SwinFusion", "TextIF")
     detector_epochs: int = 50  # of a detector retrained on fused images (ours)
     detector_lr: float = 3e-4  # ours
     detector_pairs: int = 0  # labelled training pairs, spread over all of them; 0: all
@@ -84,7 +87,7 @@ PROFILES = {
         scenes_train=56, scenes_test=24, train_on=(), detect_on="Scenes", validation=8, backend="rules",
         fusion_resize=320, fusion_crop=128, fusion_crops=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=5e-3,
-        train_peers=("AUIF", "DATFuse"), peer_steps=20, detector_epochs=3, detector_pairs=12,
+        train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),

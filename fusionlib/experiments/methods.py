@@ -18,7 +18,8 @@ from fusionlib.feedback.store import Answer, open_store
 from fusionlib.inference.network import fuse
 from fusionlib.models.weights import load
 from fusionlib.peers import checkpoints
-from fusionlib.peers.recipes import RECIPES
+from fusionlib.peers.objectives import Sentence
+from fusionlib.peers.recipes import RECIPES, architecture_only
 from fusionlib.peers.sources import SOURCES
 from fusionlib.peers.textif import PROMPT, sentence_vector
 from fusionlib.utils import distributed
@@ -27,7 +28,6 @@ from fusionlib.utils.files import file_fingerprint, fingerprint
 
 OURS_STAGE_1, OURS = "ours (stage 1)", "ours"
 USER_FILES = {"vgg": "vgg16-397923af.pth", "text": "clip_prompt.safetensors"}  # as Run.weights looks for them
-SHORT = {"batch": 4, "crop": 64}  # of a training by steps: small steps, so that many take little time
 
 Fuse = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -59,7 +59,7 @@ def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
 
     Official weights are looked for in a folder called like the method, in any case, in peers/checkpoints or peers of
     the data root, of the folder around it and of data/. Without them the suite trains those that the profile's
-    `train_peers` names, on the pairs of stage 1, and resumes what was interrupted.
+    `train_peers` names by their recipes, on the pairs of stage 1, and resumes what was interrupted.
 
     Args:
         run: a run with its notebooks 02 to 04 done, where `names` has ours.
@@ -98,16 +98,17 @@ def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
         network = peers.PEERS[name]()
     digests, prompt = {file.name: file_fingerprint(file) for file in files}, None
     try:
-        if name not in RECIPES:
+        if not list(network.parameters()):
             origin = "needs none"
         elif files:
             origin = "official weights" if digests == SOURCES[name].sha256 else "weights of the user"
-        elif name in run.profile.train_peers:
+        elif name in run.profile.train_peers and name in RECIPES:
             origin, files = _train(run, parts, name)
             digests = {file.name: file_fingerprint(file) for file in files}
         else:
-            where = f"{SOURCES[name].weights}; they go into the folder peers/{name.lower()} beside the data"
-            return Method(name, f"no weights: the official ones are at {where}")
+            official = f"the official ones are at {SOURCES[name].weights}"
+            where = official if name in RECIPES else architecture_only(name)
+            return Method(name, f"no weights: {where}; they go into the folder peers/{name.lower()} beside the data")
         if network.takes_text:
             prompt = _prompt(run)
             digests["prompt"] = fingerprint(prompt.tolist())
@@ -123,22 +124,21 @@ def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
 
 
 def _train(run: Run, parts: Parts, name: str) -> tuple[str, list[Path]]:
-    steps, needs = run.profile.peer_steps or None, RECIPES[name].needs
+    needs = RECIPES[name].needs
     file = _user_file(run, needs)
     if needs and file is None:
         raise FusionError(f"its training needs {peer_training.NEEDS[needs]}, as data/weights/{USER_FILES[needs]}")
-    phases = peer_training.plan(name, SHORT if steps else {}, steps)
+    phases = peer_training.plan(name, {})
     weights = peer_training.train_on(run, f"trained/{name}", name, phases, parts, file)
-    batch, epochs = phases[-1][0].batch, sum(budget["epochs"] for _, budget in phases)
-    budget = f"{steps} steps of {batch} crops" if steps else f"{epochs} epochs"
+    epochs = sum(phase.epochs for phase in phases)
     sets = ", ".join(dict.fromkeys(pair.dataset for pair in parts.fusion_train))
-    return f"trained by the suite, {budget} on {len(parts.fusion_train)} pairs of {sets}", [weights]
+    return f"trained by the suite, {epochs} epochs on {len(parts.fusion_train)} pairs of {sets}", [weights]
 
 
 def _prompt(run: Run) -> Tensor:
     """CLIP's vector [1,512] of Text-IF's plain prompt, from the user's file or by the CLIP on this machine."""
     file = _user_file(run, "text")
-    return peer_training.helper("TextIF", RECIPES["TextIF"], file).vector if file else sentence_vector(PROMPT)
+    return Sentence(file).vector if file else sentence_vector(PROMPT)
 
 
 def _user_file(run: Run, needs: str) -> Path | None:

@@ -61,10 +61,16 @@ def build(name: str, weights: str | Path | Mapping | Sequence | None = None) -> 
 
 
 def describe() -> pd.DataFrame:
-    """Every compared method: paper, year, where the official weights are, licence, sha256, parameters, what it takes.
+    """Every compared method: paper, year, official weights, licence, sha256, parameters, what it takes, its training.
 
-    The row of the paper's reference [85], whose name is lost in our copy of the paper, is kept and says so.
+    The training says how the suite's recipe differs from the release's; "architecture only" has none, so that official
+    weights alone fill such a network. The row of the paper's reference [85], whose name is lost in our copy of the
+    paper, is kept and says so.
     """
+    from fusionlib.peers.recipes import ARCHITECTURE_ONLY, RECIPES
+
+    trainings = {name: recipe.note for name, recipe in RECIPES.items()}
+    trainings |= {name: f"architecture only: {reason}" for name, reason in ARCHITECTURE_ONLY.items()}
     rows = {}
     for name, source in SOURCES.items():
         row = source._asdict()
@@ -74,11 +80,10 @@ def describe() -> pd.DataFrame:
             kind = PEERS[name]
             with torch.device("meta"):  # shapes without numbers
                 row["parameters"] = sum(p.numel() for p in kind().parameters())
-            row["takes"] = _takes(kind)
+            row |= {"takes": _takes(kind), "training": trainings.get(name, "needs none")}
         rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index").astype({"year": "Int64", "parameters": "Int64"}).fillna(
-        {"takes": ""}
-    )
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"year": "Int64", "parameters": "Int64"})
+    return table.fillna({"takes": "", "training": ""})
 
 
 def _takes(kind: type[Peer]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torchvision.models import vgg16
 
-from fusionlib.models.losses import FusionLoss, sobel
+from fusionlib.models.losses import sobel
 from fusionlib.peers import checkpoints
 from fusionlib.utils.errors import FusionError
 
@@ -38,13 +38,6 @@ def weighted_ssim(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     strength_a, strength_b = (sobel(x).mean((1, 2, 3)) + 1e-8 for x in (a, b))
     share = strength_a / (strength_a + strength_b)
     return share * ssim(a, fused) + (1 - share) * ssim(b, fused)
-
-
-def fusion(fused: Tensor, a: Tensor, b: Tensor, intensity: float, edges: float, structure: float) -> Terms:
-    """Intensity and edges held to the larger of two sources [B,C,H,W] (FusionLoss), structure by `weighted_ssim`."""
-    loss, parts = FusionLoss(intensity, edges)(fused, a, b)
-    lost = 1 - weighted_ssim(fused, a, b).mean()
-    return loss + structure * lost, parts | {"structure": lost.detach()}
 
 
 def directed_edges(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -13,9 +13,7 @@ from torch.nn.functional import interpolate, l1_loss, mse_loss
 from fusionlib.data.color import split_luma
 from fusionlib.models.losses import FusionLoss, sobel
 from fusionlib.peers import checkpoints
-from fusionlib.peers.baselines import Laplacian
-from fusionlib.peers.emma import EMMA
-from fusionlib.peers.losses import decomposition, directed_edges, fusion, gram, ssim, total
+from fusionlib.peers.losses import decomposition, directed_edges, gram, ssim, total, weighted_ssim
 from fusionlib.peers.peer import Peer, stretch
 from fusionlib.peers.textif import PROMPT, TEXT, sentence_vector
 from fusionlib.utils.errors import FusionError
@@ -53,7 +51,10 @@ def auif(peer, batch, _):
 def swinfusion(peer, batch, _):
     """Ma et al.: intensity and edges held to the larger, SSIM weighted by edges."""
     ir, y = inputs(peer, batch)
-    return fusion(peer(ir, y).float(), ir, y, intensity=20, edges=20, structure=10)
+    fused = peer(ir, y).float()
+    loss, parts = FusionLoss(20, 20)(fused, ir, y)
+    structure = 1 - weighted_ssim(fused, ir, y).mean()
+    return loss + 10 * structure, parts | {"structure": structure.detach()}
 
 
 def lrrnet(peer, batch, vgg):
@@ -66,31 +67,6 @@ def lrrnet(peer, batch, vgg):
         intensity=(10, mse_loss(fused, y)), shallow=(1.5, mse_loss(of_fused[0], of_y[0])),
         middle=(0.01, middle[0]), deep=(0.5, middle[1]), gram=(2000, mse_loss(gram(of_fused[3]), gram(of_ir[3]))),
     )  # fmt: skip
-
-
-def timfusion(peer, batch, _):
-    """Ours: the loss of `plain` on the results of both stages."""
-    ir, y = inputs(peer, batch)
-    stage = peer.model_1(torch.cat([ir, y], 1))
-    (first, parts), (second, refined) = (
-        fusion(fused.float(), ir, y, intensity=1, edges=1, structure=1)
-        for fused in (stage, peer.model_2(y, ir, stage)[-1])
-    )
-    return first + second, {f"first {k}": v for k, v in parts.items()} | refined
-
-
-def plain(peer, batch, _):
-    """Ours: intensity and edges held to the larger of the sources, SSIM weighted by edges, one each."""
-    ir, visible = inputs(peer, batch)
-    return fusion(peer(ir, visible).float(), ir, visible, intensity=1, edges=1, structure=1)
-
-
-def ivfwsr(peer, batch, _):
-    """Ours: infrared comes displaced by up to 4 pixels, and the result is held to it in its place, as in `plain`."""
-    ir, visible = inputs(peer, batch)
-    shift = torch.randint(-4, 5, (2,)).tolist() if peer.training else [2, -2]
-    fused = peer(ir.roll(shift, (2, 3)), visible).float()
-    return fusion(fused, ir, visible, intensity=1, edges=1, structure=1)
 
 
 def mlfusion(peer, batch, _):
@@ -136,29 +112,6 @@ class Sentence(nn.Module):
         self.register_buffer("vector", found[0].float())
 
 
-def almfnet(peer, batch, _):
-    """Mu et al.: squared error to each image where it is the brighter one (our reading of the masks), and edges."""
-    ir, y = inputs(peer, batch)
-    fused = peer(ir, y).float()
-    edges = l1_loss(sobel(fused), torch.maximum(sobel(ir), sobel(y)))
-    return total(intensity=(1.2, mse_loss(fused, torch.maximum(ir, y))), edges=(0.5, edges))
-
-
-def rmr_autoencoder(peer, batch, _):
-    """First phase, ours: each modality is restored from its own features."""
-    volumes = [x[:, :, None].expand(-1, -1, 2, -1, -1) for x in inputs(peer, batch)]  # two equal slices each
-    restored = [peer.decode(features) for features in peer.encode(*volumes)]
-    return total(**{k: (1, l1_loss(r.float(), v)) for k, r, v in zip(("ir", "visible"), restored, volumes)})
-
-
-def rmr_fusion(peer, batch, _):
-    """Zhang et al.: the fused image held to FLAIR (the visible one), its edges to the larger."""
-    ir, y = inputs(peer, batch)
-    fused = peer(ir, y).float()
-    edges = l1_loss(sobel(fused), torch.maximum(sobel(ir), sobel(y)))
-    return total(intensity=(12, l1_loss(fused, y)), edges=(1, edges))
-
-
 def cddfuse_parts(peer, batch, _):
     """First phase, with the decomposition of Zhao et al.; ours: each image is restored from its own base and detail."""
     images = inputs(peer, batch)
@@ -176,37 +129,3 @@ def cddfuse(peer, batch, _):
     loss, parts = FusionLoss(1, 10)(fused, ir, y)
     apart = decomposition(base, detail)
     return loss + 2 * apart, parts | {"decomposition": apart.detach()}
-
-
-def emma_sensing(peer, batch, sensing):
-    """First phase, ours: two networks learn what either camera would have seen, from Laplacian pyramid fusions."""
-    ir, y = inputs(peer, batch)
-    with torch.no_grad():
-        fused = Laplacian()(ir, y)
-    return _sensed(sensing, fused, ir, y)
-
-
-def emma(peer, batch, sensing):
-    """Zhao et al.: what the cameras would see of the result is what they saw; moved, it fuses to the moved result."""
-    ir, y = inputs(peer, batch)
-    fused = peer(ir, y).float()
-    turn, flip, *shift = torch.randint(0, 32, (4,)).tolist() if peer.training else (1, 1, 8, 8)
-    moved = fused.roll(shift, (2, 3)).rot90(turn % 4, (2, 3))
-    moved = moved.flip(3) if flip % 2 else moved
-    again = peer(sensing["ir"](moved, moved), sensing["visible"](moved, moved)).float()
-    loss, parts = _sensed(sensing, fused, ir, y)
-    equivariance = l1_loss(again, moved)
-    return loss + 0.1 * equivariance, parts | {"equivariance": equivariance.detach()}
-
-
-def _sensed(sensing, fused, ir, y):
-    seen = sensing["ir"](fused, fused).float(), sensing["visible"](fused, fused).float()
-    return total(
-        intensity=(1, l1_loss(seen[0], ir) + l1_loss(seen[1], y)),
-        edges=(1, l1_loss(sobel(seen[0]), sobel(ir)) + l1_loss(sobel(seen[1]), sobel(y))),
-    )
-
-
-def sensing_networks() -> nn.ModuleDict:
-    """Two networks that see a fused image, given twice, as infrared and as visible camera."""
-    return nn.ModuleDict({"ir": EMMA(), "visible": EMMA()})

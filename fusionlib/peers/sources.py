@@ -90,7 +90,7 @@ SOURCES = {
     "RMR-Fusion": Source(
         "rmr_fusion.RMRFusion",
         "Zhang et al., A robust mutual-reinforcing framework for 3D multi-modal medical image fusion, AAAI 38(7)",
-        2024, "HaoZhang1018/RMR-Fusion", "MIT",
+        2024, "HaoZhang1018/RMR-Fusion (no file is known to us)", "MIT",
     ),
     "CDDFuse": Source(
         "cddfuse.CDDFuse",

@@ -19,14 +19,13 @@ from fusionlib.experiments import (
     find_methods,
     fuse_method,
     measure_method,
-    peer_training,
     reading,
 )
-from fusionlib.experiments import methods as methods_module
 from fusionlib.experiments import results as kept
 from fusionlib.experiments import run as runs
 from fusionlib.inference import network as inference
 from fusionlib.metrics import evaluation
+from fusionlib.peers.recipes import RECIPES
 from fusionlib.peers.sources import SOURCES
 from fusionlib.training import trainer
 from fusionlib.utils import files
@@ -185,7 +184,8 @@ def test_official_weights_of_the_development_data(shared, tmp_path, parts):
     run = runs.begin("small", str(shared / "data"), str(tmp_path / "out"))
     found = {method.name: method.origin for method in find_methods(run, parts, run.profile.methods)}
     official = {name for name, origin in found.items() if origin == "official weights"}
-    assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 8
+    assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 11
+    assert [name for name, origin in found.items() if origin == "needs none"] == ["mean", "maximum", "laplacian"]
 
 
 def test_weights_of_another_network_are_refused(run, parts, tmp_path):
@@ -200,25 +200,25 @@ def test_weights_of_another_network_are_refused(run, parts, tmp_path):
 
 
 def test_methods_without_weights_stay_and_say_why(run, parts, pairs):
-    run = replace(run, profile=replace(run.profile, train_peers=("LRRNet", "TextIF")))
-    names = ["DATFuse", "LRRNet", "TextIF", "[85]"]
+    run = replace(run, profile=replace(run.profile, train_peers=("LRRNet", "TextIF", "IVFWSR")))
+    names = ["DATFuse", "LRRNet", "TextIF", "IVFWSR", "[85]"]
     methods = find_methods(run, parts, names)
     assert [method.name for method in methods] == names and {method.note for method in methods} == {"no weights"}
     reasons = [method.origin for method in methods]
     assert "at tthinking/DATFuse: model_10.pth; they go into the folder peers/datfuse beside the data" in reasons[0]
     assert "its training needs torchvision's state dict of vgg16" in reasons[1]
-    assert "its training needs CLIP's vector [1,512]" in reasons[2] and "whose name is lost" in reasons[3]
+    assert "its training needs CLIP's vector [1,512]" in reasons[2] and "whose name is lost" in reasons[4]
+    assert reasons[3].startswith("no weights: IVFWSR is architecture only: its release has no training code")
     assert all(fuse_method(method, pairs) == {} and measure_method(method, pairs) is None for method in methods)
 
 
 def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, pairs, tmp_path, monkeypatch):
     def profiled(folder):
-        other = runs.begin("small", str(run.data_root), str(tmp_path / folder), threads=1, peer_steps=3)
-        return replace(other, profile=replace(other.profile, train_peers=("DATFuse",)))
+        return runs.begin("small", str(run.data_root), str(tmp_path / folder), threads=1, train_peers=("DATFuse",))
 
-    monkeypatch.setattr(methods_module, "SHORT", {"batch": 1, "crop": 16})
+    monkeypatch.setitem(RECIPES, "DATFuse", replace(RECIPES["DATFuse"], batch=1, crop=16, epochs=2))
     (whole,) = find_methods(profiled("whole"), parts, ["DATFuse"])
-    assert whole.origin == "trained by the suite, 3 steps of 1 crops on 2 pairs of TNO" and whole.note == whole.origin
+    assert whole.origin == "trained by the suite, 2 epochs on 2 pairs of TNO" and whole.note == whole.origin
     save, saved = trainer.checkpoint, []
 
     def killed(*given):
@@ -237,7 +237,7 @@ def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, p
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert fuse_method(resumed, pairs) == {} and len(measure_method(resumed, pairs)) == 3
 
-    monkeypatch.setattr(peer_training, "run_phase", None)  # nothing is trained twice
+    monkeypatch.setattr(trainer, "fit", None)  # nothing is trained twice
     (again,) = find_methods(profiled("parts"), parts, ["DATFuse"])
     assert len(measure_method(again, pairs)) == 3
 

@@ -1,5 +1,6 @@
 """Folders: what is fused, kept, made again, left out and said."""
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -27,8 +28,13 @@ def sources(tmp_path, monkeypatch):
         for folder, shape in (("ir", (14, 19)), ("vi", (14, 19, 3))):
             write_image(f"{folder}/{i}.png", rng.integers(256, size=shape, dtype=np.uint8))
     made, original = [], folders.fuse_pair
-    wrapped = functools.wraps(original)  # whose code pictures depend on
-    monkeypatch.setattr(folders, "fuse_pair", wrapped(lambda *given: made.append(Path(given[1].name).stem) or original(*given)))
+
+    @functools.wraps(original)  # whose code pictures depend on
+    def counted(*given):
+        made.append(Path(given[1].name).stem)
+        return original(*given)
+
+    monkeypatch.setattr(folders, "fuse_pair", counted)
     return made
 
 

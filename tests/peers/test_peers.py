@@ -41,7 +41,7 @@ def test_images_of_the_least_size_are_taken_and_smaller_ones_refused(name):
 def test_table():
     table = describe()
     assert set(table.index) == {*NAMES, "[85]"}
-    assert list(table.columns) == ["paper", "year", "weights", "licence", "sha256", "parameters", "takes"]
+    assert list(table.columns) == ["paper", "year", "weights", "licence", "sha256", "parameters", "takes", "training"]
     assert table.index[table.parameters.isna()].tolist() == ["[85]"] and "lost" in table.paper["[85]"]
     # Counted from the official releases' layouts.
     official = {"AUIF": 11_631, "DATFuse": 10_760, "IVFWSR": 14_092_815, "LRRNet": 49_204, "MLFusion": 1_994_838,
@@ -50,6 +50,9 @@ def test_table():
     assert table.parameters[list(official)].to_dict() == official
     assert table.takes["TextIF"] == "infrared and RGB, text, sides in multiples of 16 by resize"
     assert table.takes["mean"] == "infrared and luma"
+    assert table.training[["LRRNet", "mean", "[85]"]].tolist() == ["as the release", "needs none", ""]
+    only = table.index[table.training.str.startswith("architecture only: ")]
+    assert list(only) == ["IVFWSR", "TIMFusion", "TIMFusion-light", "ALMFnet", "RMR-Fusion", "EMMA"]
     released = table.loc[NAMES[:13]]
     assert (released.weights != "").all() and (released.licence != "").all() and (released.year >= 2021).all()
     assert table.sha256["DATFuse"].startswith("model_10.pth: 075b6369")

@@ -12,10 +12,12 @@ from torchvision.models import vgg16
 
 from fusionlib import peers
 from fusionlib.__main__ import main
+from fusionlib.config import PROFILES
 from fusionlib.data.synthetic import scene
 from fusionlib.experiments.peer_training import Objective, helper, plan, train_peer
 from fusionlib.peers import losses
-from fusionlib.peers.recipes import RECIPES
+from fusionlib.peers.recipes import ARCHITECTURE_ONLY, RECIPES
+from fusionlib.peers.sources import SOURCES
 from fusionlib.training import trainer
 from fusionlib.utils.errors import FusionError
 
@@ -53,7 +55,7 @@ def test_every_trained_parameter_has_a_gradient(name, files, batch):
     side = -(-14 // peers.PEERS[name].multiple) * peers.PEERS[name].multiple
     batch = {key: value[..., :side, :side] for key, value in batch.items()}
     recipe = RECIPES[name]
-    objective = Objective(peers.build(name), helper(name, recipe, files[recipe.needs])).train()
+    objective = Objective(peers.build(name), helper(name, files[recipe.needs])).train()
     for phase in filter(None, (recipe.first, recipe)):
         optimizer = objective.begin(phase)
         objective.zero_grad()
@@ -71,9 +73,12 @@ def test_every_trained_parameter_has_a_gradient(name, files, batch):
     assert not any(part in n for n in idle for part in recipe.idle)
 
 
-def test_every_network_has_a_recipe():
+def test_every_network_has_a_recipe_or_is_architecture_only():
     with torch.device("meta"):
-        assert set(RECIPES) == {name for name in peers.PEERS if list(peers.PEERS[name]().parameters())}
+        networks = {name for name in peers.PEERS if list(peers.PEERS[name]().parameters())}
+    assert {*RECIPES, *ARCHITECTURE_ONLY} == networks and not {*RECIPES} & {*ARCHITECTURE_ONLY}
+    settings = PROFILES["paper"]
+    assert settings.train_peers == tuple(name for name in settings.methods if name in RECIPES)
 
 
 def test_terms_by_hand():
@@ -126,9 +131,10 @@ def test_vgg_gives_what_torchvision_gives(files):
 
 
 def test_the_budget_is_shared_among_phases_and_the_rate_drops():
-    (parts, first), (fuse, second) = plan("CDDFuse", {"batch": 3}, steps=30)
-    assert (first["steps"], second["steps"]) == (10, 20) and (parts.batch, fuse.batch) == (3, 3)
-    assert [b["epochs"] for _, b in plan("CDDFuse", {}, epochs=12)] == [4, 8]
+    parts, fuse = plan("CDDFuse", {"batch": 3, "steps": 30})
+    assert (parts.steps, fuse.steps) == (10, 20) and (parts.batch, fuse.batch) == (3, 3)
+    assert [phase.epochs for phase in plan("CDDFuse", {"epochs": 12})] == [4, 8]
+    assert plan("CDDFuse", {}) == [RECIPES["CDDFuse"].first, RECIPES["CDDFuse"]]
     rates = [parts.learning_rate * parts.schedule(s, 40) for s in (0, 19, 20, 39)]
     rates += [fuse.learning_rate * fuse.schedule(s, 80) for s in (0, 19, 20, 40, 79)]
     assert rates == pytest.approx([1e-4 / 2 ** (s // 20) for s in (0, 19, 20, 39, 40, 59, 60, 80, 119)])
@@ -166,7 +172,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
 
     settings = {"epochs": 4, "batch": 4, "crop": 16, "threads": 1}
     recipe = replace(RECIPES["DATFuse"], clip=0.1)
-    monkeypatch.setitem(RECIPES, "DATFuse", replace(recipe, first=replace(recipe, trains=("peer.fem.",))))
+    monkeypatch.setitem(RECIPES, "DATFuse", replace(recipe, first=replace(recipe, trains=("fem.",))))
     whole = train_peer("DATFuse", root, tmp_path / "whole.safetensors", **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer, "checkpoint", killed)
@@ -182,13 +188,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
 @pytest.mark.parametrize(("arguments", "message"), [
     (["FusionGAN"], "there is no recipe to train 'FusionGAN': choose among AUIF, DATFuse"),
     (["mean"], "there is no recipe to train 'mean'"),
+    (["ivfwsr"], "IVFWSR is architecture only: its release has no training code, and its loss is not known to us, so "
+     f"there is no recipe to train it; the official weights are at {SOURCES['IVFWSR'].weights}"),
     (["LRRNet"], "the loss of LRRNet needs torchvision's state dict of vgg16"),
     (["LRRNet", "--vgg", "nowhere.pth"], "nowhere.pth: "),
     (["TextIF"], "or the folder of CLIP ViT-B/32: give it by --text"),
     (["DATFuse", "--set", "lr=1"], "no setting of a training is called 'lr'; there are batch, crop"),
     (["DATFuse", "--set", "batch=0"], "batch must be a whole number from 1 on, but is 0"),
     (["DATFuse", "--steps", "-1"], "steps must be a whole number from 1 on, but is -1"),
-    (["EMMA", "--set", "crop=48"], "EMMA takes sides in multiples of 32: crop must be one, but is 48"),
+    (["TextIF", "--set", "crop=40"], "TextIF takes sides in multiples of 16: crop must be one, but is 40"),
     (["DATFuse", "--out", "weights.pth"], "weights.pth: expected the name of a file that ends in .safetensors"),
 ])  # fmt: skip
 def test_what_is_wrong_is_told(root, tmp_path, monkeypatch, capsys, arguments, message):
@@ -202,6 +210,6 @@ def test_files_of_the_wrong_kind_are_refused(files, tmp_path):
     with pytest.raises(FusionError, match="expected torchvision's state dict of vgg16, found no fitting features"):
         losses.VGG16(files["text"])
     with pytest.raises(FusionError, match=r"expected one tensor \[1,512\]"):
-        helper("TextIF", RECIPES["TextIF"], files["vgg"])
+        helper("TextIF", files["vgg"])
     with pytest.raises(FusionError, match="expected data sets with folders"):
         train_peer("DATFuse", tmp_path, tmp_path / "w.safetensors")
