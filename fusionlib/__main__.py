@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         "an interrupt, the same command goes on. 'accelerate launch --multi_gpu -m fusionlib train ...' shares each "
         "batch among GPUs, and machines; the batch must be a multiple of their number.",
     )  # fmt: skip
-    train.add_argument("number", help="02 or 04; the notebooks before it must be done")
+    train.add_argument("number", choices=("02", "04"), help="02 or 04; the notebooks before it must be done")
 
     report = commands.add_parser(
         "report", help="join the executed notebooks, tables and figures of a run into pages",
@@ -159,11 +159,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from fusionlib.experiments import headless
+    from fusionlib.experiments.run import open_run
+    from fusionlib.experiments.stages import TRAINED
+    from fusionlib.utils import distributed
 
-    settings = parse_settings(arguments.set)
-    folder = headless.train(arguments.number, arguments.profile, arguments.data_root, arguments.out, settings)
-    print(f"trained: {folder}")
+    distributed.process()  # before anything takes a device
+    run = open_run(arguments.profile, arguments.data_root, arguments.out, **parse_settings(arguments.set))
+    print(f"trained: {TRAINED[arguments.number](run).folder}")
     return 0
 
 

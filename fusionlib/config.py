@@ -1,7 +1,7 @@
 """Profiles: how much data and time a run takes. Plain values, overridden by a notebook's parameters cell."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from fusionlib.utils.errors import FusionError
@@ -107,8 +107,7 @@ PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", fusion_start=0.
 def profile(name: str = "quick", **overrides) -> Profile:
     """The named profile with single settings replaced.
 
-    An override of 0, "" or None means "as the profile says", which is what a parameters cell holds by default; to set
-    zero itself, give a negative number.
+    An override of None means "as the profile says".
 
     Raises:
         FusionError: unknown profile or setting, or a value of another type.
@@ -121,16 +120,21 @@ def profile(name: str = "quick", **overrides) -> Profile:
     for key, value in overrides.items():
         if key not in known:
             raise FusionError(f"no setting is called {key!r}; there are {', '.join(k for k in known if k != 'name')}")
-        if value in (0, "", None, ()):
+        if value is None:
             continue
         wanted = type(known[key])
         try:
             changed[key] = tuple(value) if wanted is tuple else wanted(value)
         except (TypeError, ValueError):
             raise FusionError(f"{key} must be of type {wanted.__name__}, but is {value!r}") from None
-        if wanted in (int, float) and changed[key] < 0:
-            changed[key] = wanted(0)
+        if wanted is int and changed[key] != value:
+            raise FusionError(f"{key} must be a whole number, but is {value!r}")
     return replace(base, **changed)
+
+
+def overrides(namespace: Mapping) -> dict:
+    """The settings among the variables of a notebook, as its parameters cell or papermill has set them."""
+    return {f.name: value for f in fields(Profile)[1:] if (value := namespace.get(f.name)) is not None}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict:

@@ -117,7 +117,9 @@ class LazyImages(Sequence):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int | slice) -> "torch.Tensor | LazyImages":
+        if isinstance(index, slice):
+            return LazyImages(self.paths[index])
         return as_tensor(read_image(self.paths[index]))
 
 

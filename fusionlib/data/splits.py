@@ -214,6 +214,11 @@ class Parts:
         return {k: len(v) for k, v in vars(self).items() if isinstance(v, list) and k != "labelled_sets"}
 
     @property
+    def asked(self) -> list[Pair]:
+        """Pairs that stage 2 learns from or that test it: those whose fused images a back end is asked about."""
+        return self.dfh_train + self.dfh_validation + self.test
+
+    @property
     def shown(self) -> list[Pair]:
         """Test pairs worth showing: labelled ones where there are any."""
         return self.labelled_test or self.test
@@ -233,11 +238,12 @@ def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
 
     Stage 1 learns from the training pairs of the data sets `train_on` (all, when it names none), stage 2 from the
     labelled ones of `detect_on`. Of each, `validation` pairs, a fifth at most, spread over the list, are set aside to
-    choose the best epoch.
+    choose the best epoch. Without a detector, both stages learn from the same pairs.
     """
     train, test = split["train"], split["test"]
     fusion = [p for p in train if not settings.train_on or p.dataset in settings.train_on]
     labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detect_on]
+    labelled = labelled if settings.detector else fusion
     return Parts(
         settings.detect_on, *_set_aside(fusion, settings.validation), *_set_aside(labelled, settings.validation), test,
         [p for p in test if p.boxes is not None and p.dataset == settings.detect_on],

@@ -3,9 +3,10 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "ablation", "ablation_analysis", "detection", "headless", "instruction_following", "methods", "peer_training",
-    "protocols", "results", "run", "suite",
+    "ablation", "ablation_analysis", "detection", "instruction_following", "methods", "peer_training",
+    "protocols", "results", "run", "stages", "suite",
 ], {
     "methods": ["OURS", "OURS_STAGE_1", "Method", "find_methods"],
+    "run": ["open_run", "reopen"],
     "results": ["fuse_method", "measure_method", "reading"],
 })  # fmt: skip

@@ -18,6 +18,7 @@ from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments import protocols, results
 from fusionlib.experiments.methods import OURS_STAGE_1, Method, find_methods
 from fusionlib.experiments.run import Run, listing
+from fusionlib.experiments.stages import fused_images, network_of
 from fusionlib.feedback import backends, querying, store
 from fusionlib.feedback.controls import Shuffled
 from fusionlib.feedback.store import Answer, answer_key
@@ -107,7 +108,7 @@ class AblationStudy:
                               "run it with another backend, such as rules")
         self.store = store.open_store(run.folder / "answers")
         self.weights = run.weights(settings.detector)
-        self.network = load_weights(self.fusion.folder / "last.safetensors").to(distributed.best_device())
+        self.network = network_of(self.fusion)
         self.detector = load_yolov5(self.weights, distributed.best_device())
         self.train, self.test = (
             evenly_spaced(pairs, count) for pairs, count in
@@ -132,14 +133,14 @@ class AblationStudy:
             seed: of the dealing.
         """
         labels = [pair.label for pair in pairs]
-        own = querying.read_assignment(self.feedback.folder / "assigned.json", self.store, labels)
+        own = self.run.answers(pairs)
         if text == "own":
             return own
         if text == "shuffled":
             return Shuffled(seed=seed).deal(own)
         dim = own[0].features.shape[1]
         control = backends.make(text, **({"dim": dim} if text == "none" else {}))
-        images = network.read_fused(self.fusion.folder / "fused", pairs)
+        images = fused_images(self.fusion, pairs)
         given = querying.ask(images, control, self.feedback.inputs["question"], self.store, labels)
         return [replace(answer, kept=functools.partial(_features, answer, dim)) for answer in given]
 

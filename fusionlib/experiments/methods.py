@@ -13,10 +13,9 @@ from fusionlib.data.pairs import Pair
 from fusionlib.data.splits import Parts
 from fusionlib.experiments import peer_training
 from fusionlib.experiments.run import Run
-from fusionlib.feedback import querying
-from fusionlib.feedback.store import Answer, open_store
+from fusionlib.experiments.stages import network_of
+from fusionlib.feedback.store import Answer
 from fusionlib.inference.network import fuse
-from fusionlib.models.weights import load
 from fusionlib.peers import checkpoints
 from fusionlib.peers.objectives import Sentence
 from fusionlib.peers.recipes import RECIPES, architecture_only
@@ -149,21 +148,9 @@ def _user_file(run: Run, needs: str) -> Path | None:
 
 
 def _ours(run: Run, name: str) -> Method:
-    fusion = run.finished("02_fusion_network").folder / "last.safetensors"
-    files, answers = [fusion], None
-    if name == OURS:
-        files.append(run.finished("04_text_dfh").folder / "last.safetensors")
-        assigned = run.finished("03_mllm_feedback").folder / "assigned.json"
-        store = open_store(run.folder / "answers")
-
-        def answers(pairs: Sequence[Pair]) -> list[Answer]:
-            return querying.read_assignment(assigned, store, [pair.label for pair in pairs])
-
-    def make() -> Fuse:
-        network = load(fusion).to(distributed.best_device())
-        network = load(files[1], network) if name == OURS else network
-        return functools.partial(fuse, network)
-
-    weights = {file.parent.name: file_fingerprint(file) for file in files}
+    trained = run.finished("04_text_dfh" if name == OURS else "02_fusion_network")
+    weights = {"fusion": file_fingerprint(run.finished("02_fusion_network").weights),
+               "trained": file_fingerprint(trained.weights)}  # fmt: skip
     stage = run.stage(f"methods/{name}", fuse, weights=weights)
-    return Method(name, "stage 1 + Text-DFH" if name == OURS else "stage 1", stage.folder, make, answers)
+    origin, answers = ("stage 1 + Text-DFH", run.answers) if name == OURS else ("stage 1", None)
+    return Method(name, origin, stage.folder, lambda: functools.partial(fuse, network_of(trained)), answers)

@@ -15,7 +15,7 @@ from fusionlib import peers
 from fusionlib.data.datasets import FusionDataset
 from fusionlib.data.layouts import read
 from fusionlib.data.splits import Parts, choose, parts
-from fusionlib.experiments.run import Run, begin, listing
+from fusionlib.experiments.run import Run, listing, open_run
 from fusionlib.peers.losses import VGG16, Terms
 from fusionlib.peers.objectives import Sentence
 from fusionlib.peers.peer import Peer
@@ -65,7 +65,7 @@ def train_peer(
         raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found another one")
     phases = plan(name, settings)
     own = {key: value for key, value in settings.items() if key in SETTINGS}
-    run = begin("small", str(data_root), str(out.parent), **own)
+    run = open_run("small", str(data_root), str(out.parent), **own)
     split = parts(choose(read(run.data_root).pairs), run.profile)
     train_on(run, out.stem, name, phases, split, {"vgg": vgg, "text": text}.get(phases[-1].needs))
     return out

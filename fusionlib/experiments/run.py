@@ -7,21 +7,30 @@ left behind is moved aside under its own name, never deleted.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 import fusionlib
 from fusionlib.config import PROFILES, Profile, profile
 from fusionlib.data.pairs import Pair
+from fusionlib.data.splits import Parts, parts, read_manifest
+from fusionlib.feedback.querying import read_assignment
+from fusionlib.feedback.store import Answer, open_store
 from fusionlib.utils import distributed
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import fingerprint, read_json, write_json
+from fusionlib.visualization.style import save, set_style
+from fusionlib.visualization.table_export import save_table, show_table
 
 PACKAGES = ("torch", "torchvision", "transformers", "ultralytics", "kornia", "numpy", "opencv-python")
 
@@ -33,6 +42,18 @@ class Run:
     profile: Profile
     folder: Path
     data_root: Path
+    pairs_root: Path | None = None  # below which the pairs of notebook 01's manifest lie; None: the data root
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """Which pairs serve what; FusionError before notebook 01 has chosen them."""
+        manifest = self.finished("01_data").folder / "manifest.json"
+        return parts(read_manifest(manifest, self.pairs_root or self.data_root), self.profile)
+
+    def answers(self, pairs: Sequence[Pair]) -> list[Answer]:
+        """The answers about the fused images of these pairs; FusionError before notebook 03 has asked."""
+        assigned = self.finished("03_mllm_feedback").folder / "assigned.json"
+        return read_assignment(assigned, open_store(self.folder / "answers"), [pair.label for pair in pairs])
 
     @property
     def is_default(self) -> bool:
@@ -43,6 +64,14 @@ class Run:
     def figures(self) -> Path:
         """Folder for figures."""
         return self.folder / "figures"
+
+    def show(self, made: Figure | pd.DataFrame, name: str) -> Figure | Styler:
+        """Write a figure (png, pdf) or a table (csv, LaTeX, HTML) as figures/<name>; returns what to display."""
+        if isinstance(made, Figure):
+            save(made, self.figures / f"{name}.png")
+            return made
+        save_table(made, self.figures / name)
+        return show_table(made)
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -98,6 +127,11 @@ class Stage:
     inputs: dict
 
     @property
+    def weights(self) -> Path:
+        """Where a training leaves the weights after its last epoch."""
+        return self.folder / "last.safetensors"
+
+    @property
     def provenance(self) -> dict | None:
         """What `finish` recorded, or None while the stage is unfinished."""
         record = read_json(self.folder / "provenance.json")
@@ -140,8 +174,8 @@ class Stage:
         return self.folder.with_name(f"{self.folder.name}@{mark[:12]}")
 
 
-def begin(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:
-    """Start or continue a run: settings, folders, seed and threads. The first call of every notebook.
+def open_run(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:
+    """Start or continue a run: settings, folders, seed, threads, style of the figures. The first call of a notebook.
 
     Args:
         name: profile.
@@ -159,6 +193,7 @@ def begin(name: str = "quick", data_root: str = "", out: str = "", **overrides) 
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of `accelerate launch` on this machine
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // beside))
     torch.manual_seed(settings.seed)
+    set_style()
     return Run(settings, folder.resolve(), root.resolve())
 
 

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import nbformat
@@ -17,7 +18,7 @@ import psutil
 from PIL import Image
 
 import fusionlib
-from fusionlib.config import PROFILES
+from fusionlib.config import PROFILES, Profile
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import folder_lock, write_json
 
@@ -75,7 +76,7 @@ def run(
 
 def execute(notebook: Path, copy: Path, settings: dict, time_limit: int) -> dict:
     """Execute one notebook with the settings that its parameters cell knows; the copy is kept whatever happens."""
-    own = parameters(notebook)
+    own = parameters(notebook).keys() | {field.name for field in fields(Profile)}
     os.environ.update(MALLOC)
     began, message = time.perf_counter(), ""
     with PeakMemory() as memory:
@@ -140,7 +141,7 @@ def parameters(notebook: Path) -> dict:
     cells = nbformat.read(notebook, as_version=4).cells
     source = next((c.source for c in cells if "parameters" in c.metadata.get("tags", [])), "")
     nodes = [n for n in ast.parse(source).body if isinstance(n, ast.Assign)]
-    return {n.targets[0].id: ast.literal_eval(n.value) for n in nodes}
+    return {target.id: ast.literal_eval(node.value) for node in nodes for target in node.targets}
 
 
 def settings_of(
@@ -156,7 +157,7 @@ def settings_of(
     given = dict(settings or {})
     given |= {k: v for k, v in {"data_root": absolute(data_root), "out": absolute(out)}.items() if v}
     given |= {} if profile == "quick" else {"profile": profile}
-    known = {name for notebook in notebooks for name in parameters(notebook)}
+    known = {field.name for field in fields(Profile)}.union(*map(parameters, notebooks))
     unknown = [name for name in given if name not in known]
     if unknown:
         raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}")

@@ -63,7 +63,7 @@ def _names(methods: list[str]) -> dict[str, str]:
 
 def _made(run: Run, methods: list[str], pair: Pair) -> dict[str, Path]:
     """The images that were made of a pair: of a stage's own notebook, or as notebook 05 made them."""
-    places = {FUSED: [run.folder / "02_fusion_network" / "fused"], REFINED: [run.folder / "04_text_dfh" / "refined"]}
+    places = {FUSED: [run.folder / "02_fusion_network" / "fused"], REFINED: [run.folder / "04_text_dfh" / "fused"]}
     for pane, name in _names(methods).items():
         places.setdefault(pane, []).append(run.folder / "methods" / name / "fused")
     files = {pane: (image_path(folder, pair) for folder in folders) for pane, folders in places.items()}

@@ -85,13 +85,14 @@ def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
     return figure
 
 
-def attention(image, maps, words: Sequence[str]) -> Figure:
+def attention(image, maps, words: Sequence[str], average=None) -> Figure:
     """Where each word looks: heat maps over the image, in one colour scale for all words.
 
     Args:
         image: an image, shown first and gray under the maps.
         maps: attention weights [L, h, w] of any size; stretched smoothly to the image.
         words: L names.
+        average: map [h, w] of the average word; where given, differences to it are shown.
 
     Raises:
         FusionError: as many maps as words are needed.
@@ -100,6 +101,11 @@ def attention(image, maps, words: Sequence[str]) -> Figure:
     if maps.ndim != 3 or len(maps) != len(words) or not len(words):
         raise FusionError(f"Attention needs one map [h, w] per word, but there are {len(words)} words and maps "
                           f"{maps.shape}: choose the maps of these words.")
+    low, high, colours, label = maps.min(), maps.max(), "inferno", "attention weight"
+    if average is not None:
+        maps = maps - array_of(average)
+        high, colours, label = np.abs(maps).max(), "PuOr_r", "attention weight, difference to the average word"
+        low = -high
     columns = min(4, len(words) + 1)
     lines = math.ceil((len(words) + 1) / columns)
     height, width = image.shape[:2]
@@ -113,10 +119,10 @@ def attention(image, maps, words: Sequence[str]) -> Figure:
     panels.flat[0].set_title("image")
     for axes, word, weights in zip(panels.flat[1:], words, maps):
         axes.imshow(gray)
-        heat = axes.imshow(weights, cmap="inferno", vmin=maps.min(), vmax=maps.max(), alpha=0.6,
+        heat = axes.imshow(weights, cmap=colours, vmin=low, vmax=high, alpha=0.6,
                            interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         axes.set_title(word)
-    bar = figure.colorbar(heat, ax=panels, label="attention weight", fraction=0.03, pad=0.01, aspect=15 * lines)
+    bar = figure.colorbar(heat, ax=panels, label=label, fraction=0.03, pad=0.01, aspect=15 * lines)
     bar.solids.set_alpha(1)  # else the bar, on white, is paler than the maps
     bar.formatter.set_powerlimits((-2, 3))
     return figure

@@ -47,7 +47,7 @@ def pairs(tmp_path):
 
 @pytest.fixture
 def run(pairs, tmp_path):
-    return runs.begin("small", str(tmp_path / "data"), str(tmp_path / "run"), threads=1)
+    return runs.open_run("small", str(tmp_path / "data"), str(tmp_path / "run"), threads=1)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_given_weights_are_found_and_used(run, parts, pairs, tmp_path, monkeypat
 
 
 def test_official_weights_of_the_development_data(shared, tmp_path, parts):
-    run = runs.begin("small", str(shared / "data"), str(tmp_path / "out"))
+    run = runs.open_run("small", str(shared / "data"), str(tmp_path / "out"))
     found = {method.name: method.origin for method in find_methods(run, parts, run.profile.methods)}
     official = {name for name, origin in found.items() if origin == "official weights"}
     assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 11
@@ -214,7 +214,7 @@ def test_methods_without_weights_stay_and_say_why(run, parts, pairs):
 
 def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, pairs, tmp_path, monkeypatch):
     def profiled(folder):
-        return runs.begin("small", str(run.data_root), str(tmp_path / folder), threads=1, train_peers=("DATFuse",))
+        return runs.open_run("small", str(run.data_root), str(tmp_path / folder), threads=1, train_peers=("DATFuse",))
 
     monkeypatch.setitem(RECIPES, "DATFuse", replace(RECIPES["DATFuse"], batch=1, crop=16, epochs=2))
     (whole,) = find_methods(profiled("whole"), parts, ["DATFuse"])

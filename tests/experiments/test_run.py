@@ -12,7 +12,7 @@ from fusionlib.utils.errors import FusionError
 
 
 def begin(tmp_path, **overrides):
-    return runs.begin("quick", out=str(tmp_path / "run"), **overrides)
+    return runs.open_run("quick", out=str(tmp_path / "run"), **overrides)
 
 
 def test_the_paper_profile_holds_the_papers_values():
@@ -41,7 +41,7 @@ def test_bad_settings(name, overrides, message):
 
 def test_missing_data_root(tmp_path):
     with pytest.raises(FusionError, match="nowhere is no folder"):
-        runs.begin("small", data_root=str(tmp_path / "nowhere"))
+        runs.open_run("small", data_root=str(tmp_path / "nowhere"))
 
 
 def test_a_finished_stage_is_found_and_a_changed_one_is_kept_aside(tmp_path):
@@ -105,7 +105,7 @@ def test_weights_are_looked_for_beside_the_data(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "yolov5n.pt").touch()
-    run = runs.begin("small", data_root=str(tmp_path / "data"), out=str(tmp_path / "run"))
+    run = runs.open_run("small", data_root=str(tmp_path / "data"), out=str(tmp_path / "run"))
     assert run.weights("yolov5n.pt") == tmp_path / "weights" / "yolov5n.pt"
     assert run.weights(str(tmp_path / "weights" / "yolov5n.pt")).is_file()
     with pytest.raises(FusionError, match=r"yolov5x\.pt are not there: put the file into one of"):

@@ -18,7 +18,7 @@ EVIL = '<script>window.hacked = 1</script> & "brighten" the <b>image</b>'
 def run(tmp_path_factory):
     """Embedded scenes, the shipped stage 1, a random Text-DFH, answers of the rules (the first one evil), one peer."""
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
-    run = fl.experiments.run.begin("quick", out=folder, scenes_train=2, scenes_test=6)
+    run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6)
     fl.data.synthetic.scene.write(run.data_root / "Scenes", 2, 6, 0)
     data = run.stage("01_data")
     split = fl.data.choose(fl.data.read(run.data_root).pairs)
