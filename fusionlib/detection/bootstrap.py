@@ -8,11 +8,13 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from fusionlib.detection.precision_recall import HEIGHTS, Matches, count, count_once, match
-from fusionlib.metrics.statistics import holm
+from fusionlib.metrics.statistics import check_reference, compare_to_reference
 from fusionlib.utils.errors import FusionError
 
 _PIECE = 1_000_000  # resamples x detections counted at a time, 8 MB per array
 _EQUAL = 1e-9  # numbers that are equal on paper differ in the last digits, depending on the order of the sums
+
+Estimate = tuple[float, np.ndarray]  # a measure, and its values [resamples] on drawn images
 
 
 def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
@@ -40,9 +42,9 @@ def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor
     Reference: Efron, Better bootstrap confidence intervals, JASA 82(397), 1987.
     """
     matches = match(predictions, truths, class_index, heights)
-    values, samples = resample_measures(matches, draw_counts(matches.images, resamples, seed))
-    rows = {name: {"value": value, **interval(samples[name], value), "boxes": _boxes(matches, name)}
-            for name, value in values.items()}
+    resampled = resample_measures(matches, draw_counts(matches.images, resamples, seed))
+    rows = {name: {"value": value, **interval(samples, value), "boxes": _boxes(matches, name)}
+            for name, (value, samples) in resampled.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index="measure")
     table.attrs["images"] = matches.images
     return table
@@ -62,19 +64,15 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
         truths, class_index, heights, resamples, seed: as for `intervals`.
 
     Returns:
-        Rows indexed by (method, measure): "difference", method minus reference, with its 95 % interval "low" to "high";
-        "p", the two-sided bootstrap p value: twice the share of resampled differences at or beyond 0 on the rarer side,
-        one added to both counts, so that it is 2 / (resamples + 1) or more (Davison and Hinkley, Bootstrap Methods and
-        their Application, 1997), and 1 for a single image, which proves nothing; "p_holm", corrected for
-        all comparisons in this table (`metrics.statistics.holm`); "boxes" as in `intervals`; "better", whether the
-        difference favours the method, be it significant or not. The number of images is in `attrs["images"]`.
+        As `metrics.statistics.compare_to_reference`, with "boxes" as in `intervals`, and the number of images in
+        `attrs["images"]`. "p" is the two-sided bootstrap p value: twice the share of resampled differences at or beyond
+        0 on the rarer side, one added to both counts, so that it is 2 / (resamples + 1) or more (Davison and Hinkley,
+        Bootstrap Methods and their Application, 1997), and 1 for a single image, which proves nothing.
 
     Raises:
         FusionError: an unknown reference, nothing to compare it with, or as for `measure`.
     """
-    if reference not in found or len(found) < 2:
-        raise FusionError(f"expected {reference} and at least one method to compare it with, found "
-                          f"{', '.join(found) or 'none'}: add their predictions, or choose another reference.")
+    check_reference(found, reference)
     draws, resampled = draw_counts(len(truths), resamples, seed), {}
     for method, predictions in found.items():
         try:
@@ -82,17 +80,13 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
         except FusionError as error:
             raise FusionError(f"{method}: {error}") from error
         resampled[method] = resample_measures(matches, draws)
-    (base, base_samples), rows = resampled.pop(reference), {}
-    for method, (values, samples) in resampled.items():
-        for name, value in values.items():
-            differences, sign = samples[name] - base_samples[name], -1 if name == "LAMR" else 1
-            rows[method, name] = {
-                "difference": value - base[name], **interval(differences),
-                "p": p_value(differences) if len(truths) > 1 else 1.0, "boxes": _boxes(matches, name),
-                "better": sign * (value - base[name]) > _EQUAL,
-            }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["method", "measure"])
-    table.insert(4, "p_holm", holm(table["p"]))
+    boxes = {name: _boxes(matches, name) for name in resampled[reference]}
+
+    def difference(sample, base):
+        return resampled_difference(sample, base) | ({} if len(truths) > 1 else {"p": 1.0})
+
+    table = compare_to_reference(resampled, reference, {name: name != "LAMR" for name in boxes}, difference)
+    table.insert(5, "boxes", [boxes[name] for _, name in table.index])
     table.attrs["images"] = len(truths)
     return table
 
@@ -106,12 +100,20 @@ def draw_counts(images: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
-def resample_measures(matches: Matches, draws: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def resample_measures(matches: Matches, draws: np.ndarray) -> dict[str, Estimate]:
     """Per measure of `measures.match`'s result its value, and its values [resamples] on the draws."""
     detections = max(len(image) for one in matches.ranges.values() for image, _ in one.curves)
     pieces = np.array_split(draws, min(len(draws), 1 + len(draws) * detections // _PIECE))
     counted = [count(matches, piece) for piece in pieces]
-    return count_once(matches), {name: np.concatenate([one[name] for one in counted]) for name in counted[0]}
+    return {name: (value, np.concatenate([one[name] for one in counted]))
+            for name, value in count_once(matches).items()}
+
+
+def resampled_difference(sample: Estimate, base: Estimate) -> dict[str, float]:
+    """"difference" of a value to another one, its 95 % percentile interval "low" to "high" and "p", on equal draws."""
+    (value, drawn), (other, other_drawn) = sample, base
+    differences = drawn - other_drawn
+    return {"difference": value - other, **interval(differences), "p": p_value(differences)}
 
 
 def interval(samples: np.ndarray, value: float | None = None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What seeds and images allow to say: differences in detection, and how much of a gain the text can claim."""
+"""Attribution of the gain in detection to the text, with the bootstrap over images and seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,39 +7,37 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from fusionlib.detection.bootstrap import draw_counts, interval, p_value, resample_measures
+from fusionlib.detection.bootstrap import Estimate, draw_counts, interval, resample_measures, resampled_difference
 from fusionlib.detection.precision_recall import match
 from fusionlib.experiments.ablation import FULL, STAGE_1
-from fusionlib.metrics.statistics import holm
+from fusionlib.metrics.statistics import compare_to_reference, summarise_comparison, verdict
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization import tables
 from fusionlib.visualization.tables import DETECTION
 
-SEEDS, IMAGES = 3, 20  # fewer seeds conclude nothing; from fewer images an interval is rather too narrow
+SEEDS, IMAGES = 3, 20  # fewer seeds allow no conclusion; from fewer images an interval tends to be too narrow
 #: What a network was trained with, by the name of the experiment.
 WITH = {
     "no text": "without any text", "no MLLM": "with one fixed sentence for every image",
     "shuffled text": "with another image's answer",
 }  # fmt: skip
+OWN = "own-text gain"
 
 
 @dataclass(frozen=True)
 class Resampled:
     """Detection measures of experiments on the same images and with the same seeds.
 
-    values: {experiment: {measure: [seeds]}}. samples: {experiment: {measure: [resamples]}}, means over seeds on drawn
-    images and drawn seeds, the same draws for all experiments. images, boxes: how many there are.
+    values: {experiment: {measure: [seeds]}}. estimates: {experiment: {measure: (mean over seeds, [resamples])}}, the
+    resamples being means over seeds on drawn images and drawn seeds, the same draws for all experiments. seeds, images,
+    boxes: how many there are.
     """
 
     values: dict[str, dict[str, np.ndarray]]
-    samples: dict[str, dict[str, np.ndarray]]
+    estimates: dict[str, dict[str, Estimate]]
+    seeds: int
     images: int
     boxes: int
-
-    @property
-    def seeds(self) -> int:
-        """The number of seeds."""
-        return len(next(iter(next(iter(self.values.values())).values())))
 
 
 def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[Tensor], resamples: int = 2000,
@@ -62,13 +60,15 @@ def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[T
         raise FusionError(f"experiments are compared seed by seed, so all need the same number of them, found {listed}")
     seeds = next(iter(counts.values()))
     images, weights = draw_counts(len(truths), resamples, seed), draw_counts(seeds, resamples, seed + 1) / seeds
-    values, samples = {}, {}
+    values, estimates = {}, {}
     for name, runs in found.items():
         each = [resample_measures(match(predictions, truths, 0, {}), images) for predictions in runs]
-        values[name] = {measure: np.array([value[measure] for value, _ in each]) for measure in DETECTION}
-        samples[name] = {measure: (weights * np.stack([drawn[measure] for _, drawn in each], 1)).sum(1)
-                         for measure in DETECTION}
-    return Resampled(values, samples, len(truths), sum(map(len, truths)))
+        values[name] = {measure: np.array([one[measure][0] for one in each]) for measure in DETECTION}
+        estimates[name] = {
+            measure: (of_seeds.mean(), (weights * np.stack([one[measure][1] for one in each], 1)).sum(1))
+            for measure, of_seeds in values[name].items()
+        }
+    return Resampled(values, estimates, seeds, len(truths), sum(map(len, truths)))
 
 
 def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
@@ -77,21 +77,21 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
     Returns:
         Rows indexed by (experiment, measure): "mean" over seeds with its 95 % bootstrap interval "low" to "high" over
         images and seeds, "lowest" and "highest" seed; "difference", experiment minus reference, with its interval
-        "difference low" to "difference high", its p value and, corrected for all comparisons in the table, "p_holm".
-        The reference's own difference is NaN.
+        "difference low" to "difference high", its p value, "p_holm", corrected for all comparisons in the table, and
+        the "verdict" on the experiment. The reference's own difference is NaN.
+
+    Raises:
+        FusionError: an unknown reference, or nothing to compare it with.
     """
     rows = {}
     for name, values in resampled.values.items():
         for measure, value in values.items():
-            drawn, row = resampled.samples[name][measure], {"mean": value.mean()}
-            row |= {**interval(drawn, value.mean()), "lowest": value.min(), "highest": value.max()}
-            if name != reference:
-                row["difference"], apart = _apart(resampled, name, reference, measure)
-                row |= {f"difference {end}": number for end, number in interval(apart).items()}
-                row["p"] = p_value(apart)
-            rows[name, measure] = row
+            mean, drawn = resampled.estimates[name][measure]
+            rows[name, measure] = {"mean": mean, **interval(drawn, mean), "lowest": value.min(), "highest": value.max()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["experiment", "measure"])
-    return table.assign(p_holm=holm(table["p"]))
+    compared = compare_to_reference(resampled.estimates, reference, DETECTION, resampled_difference)
+    ends = {end: f"difference {end}" for end in ("low", "high")}
+    return table.join(compared.rename_axis(index=table.index.names).rename(columns=ends))
 
 
 def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str,
     return tables.build(cells, dict.fromkeys(cells, resampled.images), caption, FULL.name, notes, "differs in")
 
 
-def gains(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.DataFrame:
+def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.DataFrame:
     """Divide the gain of stage 2 over stage 1 between training under the detector and text.
 
     Args:
@@ -114,84 +114,71 @@ def gains(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.DataFrame:
 
     Returns:
         A row for each of them but stage 1. "mean"; "gain" over stage 1 with its interval "gain low" to "gain high":
-        what training under the detector gives with that text; "own adds", what the own answer gives beyond, with
-        "own adds low" and "own adds high" (NaN for `FULL`). `attrs` has measure, seeds, images, boxes and stage 1.
+        what training under the detector gives with that text; "own-text gain", what each image's own answer gives
+        beyond that, with "own-text gain low" and "own-text gain high" (NaN for `FULL`). `attrs` has measure, seeds,
+        images, boxes and stage 1.
     """
     sign = 1 if DETECTION[measure] else -1
 
-    def better(name, other):
-        difference, apart = _apart(resampled, name, other, measure)
-        ends = interval(sign * apart)
-        return sign * difference, ends["low"], ends["high"]
+    def gain(name, other):
+        estimates = (resampled.estimates[each][measure] for each in (name, other))
+        found = resampled_difference(*((sign * value, sign * drawn) for value, drawn in estimates))
+        return [found[key] for key in ("difference", "low", "high")]
 
     rows = {}
     for name in (*WITH, FULL.name):
-        added = better(FULL.name, name) if name != FULL.name else (np.nan,) * 3
-        rows[name] = (resampled.values[name][measure].mean(), *better(name, STAGE_1), *added)
-    columns = ["mean", *(f"{what}{end}" for what in ("gain", "own adds") for end in ("", " low", " high"))]
+        own = gain(FULL.name, name) if name != FULL.name else [np.nan] * 3
+        rows[name] = (resampled.values[name][measure].mean(), *gain(name, STAGE_1), *own)
+    columns = ["mean", *(f"{what}{end}" for what in ("gain", OWN) for end in ("", " low", " high"))]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(index="trained")
     table.attrs = {"measure": measure, "seeds": resampled.seeds, "images": resampled.images, "boxes": resampled.boxes,
                    "stage 1": float(resampled.values[STAGE_1][measure].mean())}
     return table
 
 
-def _apart(resampled, name, other, measure):
-    """By how much an experiment differs from another: of the means, and in each draw."""
-    means, drawn = ([kind[each][measure] for each in (name, other)] for kind in (resampled.values, resampled.samples))
-    return means[0].mean() - means[1].mean(), drawn[0] - drawn[1]
-
-
 def explain(table: pd.DataFrame) -> str:
-    """What `gains` found, in words: how much of stage 2's gain comes from the text, as far as that can be told."""
-    facts, full = table.attrs, table.loc[FULL.name]
-    seeds, images = facts["seeds"], facts["images"]
-    gained = _sign(full, "gain")
-    lines = [
-        f"{facts['measure']} on {images} images with {facts['boxes']} people, {_seeds(seeds)}: {facts['stage 1']:.3f} "
-        f"for stage 1, {full['mean']:.3f} for stage 2 with each image's own answer.",
-        f"The gain is {_change(full, 'gain')}: "
-        + ("0 lies inside, so whether there is one cannot be told.", "more than chance.",
-           "a loss, by more than chance.")[gained],
-    ]  # fmt: skip
+    """How much of stage 2's gain comes from the text, in words, from the table of `attribute_gain`."""
+    facts, gain, own = table.attrs, _verdicts(table, "gain"), _verdicts(table, OWN)
+    total, measure = gain.loc[FULL.name], facts["measure"]
+    rows = {("Stage 2 with each image's own answer against stage 1", measure): total}
     for name, phrase in WITH.items():
-        row = table.loc[name]
-        share = f", {row['gain'] / full['gain']:.0%} of that" if gained == 1 else ""
-        verdict = ("0 lies inside, so no difference can be told.", "more than chance.",
-                   "the own answer is worse, by more than chance.")[_sign(row, "own adds")]  # fmt: skip
-        lines.append(f"Trained {phrase} it is {_change(row, 'gain')}{share}. "
-                     f"To this the own answer adds {_change(row, 'own adds')}: {verdict}")
-    lines.append(_conclusion(table, gained, seeds))
-    if images < IMAGES:
-        lines.append(f"The intervals come from {images} images and are rather too narrow than too wide.")
+        row = gain.loc[name]
+        share = f" ({row['difference'] / total['difference']:.0%} of that gain)" if total["verdict"] == "better" else ""
+        rows[f"Stage 2 trained {phrase} against stage 1{share}", measure] = row
+        rows[f"Own answer against training {phrase}", measure] = own.loc[name]
+    lines = [
+        f"{measure} on {facts['images']} images with {facts['boxes']} people, {_seeds(facts['seeds'])}: "
+        f"{facts['stage 1']:.3f} for stage 1, {table.loc[FULL.name, 'mean']:.3f} for stage 2 with each image's own "
+        "answer. Positive differences are improvements.",
+        *summarise_comparison(pd.DataFrame.from_dict(rows, orient="index")),
+        _conclusion(total["verdict"], own["verdict"], facts["seeds"]),
+    ]
+    if facts["images"] < IMAGES:
+        lines.append(f"With only {facts['images']} images the intervals tend to be too narrow.")
     return "\n".join(lines)
 
 
-def _conclusion(table, gained, seeds):
+def _verdicts(table, what):
+    """A gain and its interval in the columns of a comparison, with the verdict."""
+    compared = table[[what, f"{what} low", f"{what} high"]].set_axis(["difference", "low", "high"], axis=1)
+    return compared.assign(verdict=[verdict(row, True) for _, row in compared.iterrows()])
+
+
+def _conclusion(gain, own, seeds):
     if seeds < SEEDS:
-        return (f"Nothing can be concluded about the text from {'one seed' if seeds == 1 else f'{seeds} seeds'}: "
-                "another one may turn the order round.")  # fmt: skip
-    if gained != 1:
-        return "Where no gain can be told there is nothing to divide between training and text."
-    signs = {phrase: _sign(table.loc[name], "own adds") for name, phrase in WITH.items()}
-    if set(signs.values()) == {1}:
-        return "The text matters here: the own answer adds more than chance to each of the three."
-    if 1 not in signs.values():
-        return ("That the text matters is not shown here: training under the detector gives what can be told of the "
-                "gain, and the own answer adds nothing that can be told to any of the three.")  # fmt: skip
-    more, rest = ([phrase for phrase, sign in signs.items() if (sign == 1) == wanted] for wanted in (True, False))
-    return (f"The own answer does more than training {' and '.join(more)}, but nothing that can be told beyond "
-            f"training {' and '.join(rest)}.")  # fmt: skip
-
-
-def _sign(row, what):
-    """1 or -1 where the interval lies on that side of 0; 0 where it holds 0."""
-    return int(row[f"{what} low"] > 0) - int(row[f"{what} high"] < 0)
-
-
-def _change(row, what):
-    keys = what, f"{what} low", f"{what} high"
-    value, low, high = (f"{round(row[key], 3) + 0.0:+.3f}" for key in keys)  # + 0.0, or there were -0.000
-    return f"{value} ({low} to {high})"
+        return (f"No conclusion about the text can be drawn from {'one seed' if seeds == 1 else f'{seeds} seeds'}: "
+                "another seed may reverse the order.")  # fmt: skip
+    if gain != "better":
+        return "Without a significant gain over stage 1 there is nothing to attribute to the text."
+    more, rest = ([phrase for name, phrase in WITH.items() if (own[name] == "better") == wanted]
+                  for wanted in (True, False))  # fmt: skip
+    if not rest:
+        return "The text matters here: each image's own answer improves significantly on all three controls."
+    if not more:
+        return ("No effect of the text is shown here: the own answer improves significantly on none of the three "
+                "controls, so training under the detector suffices to explain the gain.")  # fmt: skip
+    return (f"The own answer improves significantly on training {' and '.join(more)}, but not on training "
+            f"{' and '.join(rest)}.")  # fmt: skip
 
 
 def _seeds(count):

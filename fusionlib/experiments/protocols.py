@@ -22,6 +22,7 @@ from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.experiments.methods import OURS, Method
 from fusionlib.experiments.results import fuse_method
 from fusionlib.experiments.run import Run
+from fusionlib.metrics.statistics import LEVEL, count_verdicts, summarise_comparison
 from fusionlib.training.detector import evaluate_detector, train_detector
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError
@@ -175,22 +176,19 @@ def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor]
         measures: to speak about; the first one decides.
 
     Returns:
-        How many rows it is better than, worse than, or not to be told from, and a line for each row: the difference,
-        reference minus row, with the 95 % interval of `paired`. Where that holds 0, nothing can be told.
+        How many rows it is better or worse than, and how many comparisons are inconclusive; and a line for each row
+        with the verdict of `paired`, the difference, reference minus row, and its 95 % interval.
     """
     there = {name: predictions for name, predictions in found.items() if predictions is not None}
-    table, verdicts, lines = paired(there, reference, boxes, heights={}), [], []
-    for other in (name for name in there if name != reference):
-        words = []
-        for name in measures:
-            row = table.loc[other, name]  # the other row minus the reference
-            verdict = "cannot be told" if row["low"] <= 0 <= row["high"] else "worse" if row["better"] else "better"
-            difference, low, high = (0 - row[key] for key in ("difference", "high", "low"))  # no -0
-            words.append(f"{name} {verdict} ({difference:+.3f}, {low:+.3f} to {high:+.3f})")
-            verdicts += [verdict] if name == measures[0] else []
-        lines.append(f"against {other}: {'; '.join(words)}")
-    counts = [f"{verdicts.count(word)} {word}" for word in ("better", "worse")]
-    lines.insert(0, f"By {measures[0]}, {reference} against {len(verdicts)} others on {len(boxes)} images with "
-                    f"{sum(map(len, boxes))} people: {' and '.join(counts)} beyond the interval, "
-                    f"{verdicts.count('cannot be told')} cannot be told.")
+    others = [name for name in there if name != reference]
+    # Four measures of each row are corrected together: with fewer resamples not even the least p would be below LEVEL.
+    resamples = max(2000, int(2 * 4 * len(others) / LEVEL))
+    rows = paired(there, reference, boxes, heights={}, resamples=resamples).loc[
+        [(other, name) for other in others for name in measures]]
+    swapped = rows["verdict"].replace({"better": "worse", "worse": "better"})
+    compared = pd.DataFrame({"difference": -rows["difference"], "low": -rows["high"], "high": -rows["low"],
+                             "verdict": swapped}).rename("Against {}".format, level=0)
+    lines = [f"By {measures[0]}, {reference} against {len(others)} others on {len(boxes)} images with "
+             f"{sum(map(len, boxes))} people: {count_verdicts(compared.xs(measures[0], level=1)['verdict'])} "
+             f"(p < {LEVEL} after Holm's correction).", *summarise_comparison(compared)]
     return "\n".join(lines)

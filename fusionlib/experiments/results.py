@@ -22,6 +22,7 @@ from fusionlib.experiments.methods import OURS, Method
 from fusionlib.feedback.store import Answer, answer_key
 from fusionlib.inference import network
 from fusionlib.metrics import conventions
+from fusionlib.metrics.statistics import LEVEL, summarise_comparison, verdict
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint, write_json
@@ -92,17 +93,16 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
     return frame
 
 
-def reading(table: pd.DataFrame, method: str = OURS, level: float = 0.05) -> str:
+def reading(table: pd.DataFrame, method: str = OURS) -> str:
     """What a table says about a method, in words.
 
     Args:
         table: of `tables.fusion_table`, with the method as its reference.
         method: the row in question.
-        level: a corrected p below it is taken for more than chance.
 
     Returns:
         In how many metrics, and in which, it is first and second among the methods with numbers; and for each other
-        method in how many metrics it is better and worse by more than chance.
+        method in how many metrics it is better or worse, or the comparison inconclusive.
     """
     counts, directions = table["", "n"], table.attrs["higher_is_better"]
     if not counts[method]:
@@ -112,18 +112,18 @@ def reading(table: pd.DataFrame, method: str = OURS, level: float = 0.05) -> str
     for place, word in ((1, "first"), (2, "second")):
         at = [name for name, rank in ranks.items() if rank == place]
         places.append(f"{word} in {len(at)}" + (f" ({', '.join(at)})" if at else ""))
-    measured = sum(counts > 0)
-    lines = [f"{method} is {' and '.join(places)} of {len(ranks)} metrics among {measured} methods with numbers."]
+    ranked = f"{method} is {' and '.join(places)} of {len(ranks)} metrics among {sum(counts > 0)} methods with numbers."
     compared = int(table.xs("p", axis=1, level=1).notna().sum(axis=None))
     least = compared * 2 / 2 ** int(counts[method])  # all signs alike, corrected by Holm
-    if least >= level:
-        return f"{lines[0]} Whether that is chance, {counts[method]} images cannot tell (least p {min(1, least):.2g})."
-    for other in table.index[(counts > 0) & (table.index != method)]:
-        told = [(table.loc[other, (name, "difference")] > 0) == up for name, up in directions.items()
-                if table.loc[other, (name, "p")] < level]  # fmt: skip
-        lines.append(f"Against {other} it is better in {told.count(False)}, worse in {told.count(True)}, and "
-                     f"{len(ranks) - len(told)} could be chance.")  # fmt: skip
-    return "\n".join(lines)
+    if least >= LEVEL:
+        return (f"{ranked} {counts[method]} images are too few for a verdict: even if they all agreed, the corrected p "
+                f"of a sign-flip test would be {min(1, least):.2g}.")  # fmt: skip
+    verdicts = {  # on the method: a difference is the other one minus it
+        (f"Against {other}", name): verdict({"difference": difference, "p_holm": p}, not up)
+        for other in table.index[(counts > 0) & (table.index != method)] for name, up in directions.items()
+        for difference, p in [table.loc[other, name][["difference", "p"]]]
+    }  # fmt: skip
+    return "\n".join([ranked, *summarise_comparison(pd.DataFrame.from_dict({"verdict": verdicts}))])
 
 
 def _inputs(method: Method, pairs: Sequence[Pair]) -> list[tuple[Pair, str, Answer | None]]:

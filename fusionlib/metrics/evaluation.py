@@ -11,7 +11,7 @@ from fusionlib.data.matching import load_fused, match
 from fusionlib.data.pairs import Pair, load
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import METRICS, PAPER, check
-from fusionlib.metrics.statistics import holm, mean_interval, sign_flip_test
+from fusionlib.metrics.statistics import check_reference, compare_to_reference, mean_interval, sign_flip_test
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError, print_problems
 
@@ -144,42 +144,40 @@ def paired(frames: Mapping[str, pd.DataFrame], reference: str, resamples: int = 
         resamples, seed: as for `metrics.statistics.mean_interval`.
 
     Returns:
-        Rows indexed by (dataset, method, metric) for each metric and image that the method and the reference share:
-        "difference", mean of method minus reference with its 95 % bootstrap interval "low" to "high"; "p" of
-        `metrics.statistics.sign_flip_test`; "p_holm", corrected for all comparisons with the same data set in this
-        table (`metrics.statistics.holm`); "n" images, less those where the difference is undefined or infinite;
-        "better", whether the difference favours the method, by the direction of the metric, be it significant or not.
+        As `metrics.statistics.compare_to_reference`, indexed by (dataset, method, metric), for each metric and image
+        that the method and the reference share: "difference", mean of method minus reference, with its bootstrap
+        interval; "p" of `sign_flip_test`, and "p_holm", corrected within a data set; "n" images, less those where the
+        difference is undefined or infinite.
 
     Raises:
         FusionError: an unknown reference, nothing to compare it with, different conventions, an image that a frame has
             twice, or no image or metric that a method shares with the reference.
     """
-    if reference not in frames or len(frames) < 2:
-        raise FusionError(f"Expected {reference} and at least one method to compare it with, found "
-                          f"{', '.join(frames) or 'none'}: add their frames, or choose another reference.")
+    check_reference(frames, reference)
     convention = common_convention(frames)
     for method, frame in frames.items():
         if frame.index.has_duplicates:
             name = " ".join(map(str, frame.index[frame.index.duplicated()][0]))
             raise FusionError(f"{method} has the image {name} twice, so it cannot be paired: drop one of its rows.")
-    base, rows = frames[reference], {}
+    base, samples = frames[reference], {}
     for method in [method for method in frames if method != reference]:
         metrics = [metric for metric in base.columns if metric in frames[method].columns]
         images = base.index.intersection(frames[method].index, sort=False)
         if not len(images) or not metrics:
             raise FusionError(f"{method} shares no {'metric' if len(images) else 'image'} with {reference}: measure "
                               "both on the same images and by the same metrics.")
-        differences = frames[method].loc[images, metrics] - base.loc[images, metrics]
-        for dataset, group in differences.groupby(level="dataset", sort=False):
-            for metric in metrics:
-                values = _finite(group[metric])
-                mean, low, high = mean_interval(values, resamples, seed)
-                rows[dataset, method, metric] = {
-                    "difference": mean, "low": low, "high": high, "p": sign_flip_test(values, seed), "n": len(values),
-                    "better": mean > 0 if METRICS[metric].higher_is_better else mean < 0,
-                }
-    table = _by_dataset(rows, ["dataset", "method", "metric"])
-    table.insert(4, "p_holm", table.groupby(level="dataset")["p"].transform(holm))
+        for dataset, group in frames[method].loc[images, metrics].groupby(level="dataset", sort=False):
+            samples.setdefault(dataset, {reference: base})[method] = group
+
+    def difference(values, others):
+        differences = _finite(values - others.loc[values.index])
+        mean, low, high = mean_interval(differences, resamples, seed)
+        return {"difference": mean, "low": low, "high": high, "p": sign_flip_test(differences, seed),
+                "n": len(differences)}
+
+    directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
+    table = pd.concat({dataset: compare_to_reference(methods, reference, directions, difference)
+                       for dataset, methods in samples.items()}, names=["dataset", "method", "metric"])
     table.attrs["convention"] = convention
     return table
 
@@ -205,7 +203,9 @@ def side_by_side(frames: Mapping[str, pd.DataFrame], digits: int = 3) -> pd.Data
             text = f"{row['mean']:.{decimals}f} [{row['low']:.{decimals}f}, {row['high']:.{decimals}f}]"
             arrow = "↑" if METRICS[metric].higher_is_better else "↓"
             rows.setdefault((dataset, method), {"n": len(frame.loc[dataset])})[f"{metric} {arrow}"] = text
-    table = _by_dataset(rows, ["data set", "image"])
+    order = list(dict.fromkeys(dataset for dataset, _ in rows))
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["data set", "image"])
+    table = table.sort_index(level=0, key=lambda level: level.map(order.index), sort_remaining=False)
     table.attrs["convention"] = convention
     return table
 
@@ -223,10 +223,3 @@ def common_convention(frames: Mapping[str, pd.DataFrame]) -> str | None:
         listed = ", ".join(f"{method} {convention}" for method, convention in found.items())
         raise FusionError(f"Numbers of different conventions are not comparable, found {listed}: measure all by one.")
     return next(iter(found.values()))
-
-
-def _by_dataset(rows, levels):
-    """A table of rows by (data set, ...), with the rows of a data set together and the order otherwise kept."""
-    order = list(dict.fromkeys(dataset for dataset, *_ in rows))
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=levels)
-    return table.sort_index(level=0, key=lambda level: level.map(order.index), sort_remaining=False)

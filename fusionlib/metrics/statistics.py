@@ -1,9 +1,15 @@
-"""Statistics over images: bootstrap interval of a mean, paired permutation test, correction for many comparisons."""
+"""Statistics over images: intervals, paired tests, correction for many comparisons, and what a comparison says."""
+
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from fusionlib.utils.errors import FusionError
+
+VERDICTS = ("better", "worse", "inconclusive")
+LEVEL = 0.05  # of significance, for p values after Holm's correction
 
 _SIGNS = 10_000  # random sign flips
 _AT_ONCE = 8_000_000  # random numbers held at a time, so that any number of images fits into memory
@@ -83,3 +89,80 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     corrected = np.full_like(p, np.nan)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)).clip(max=1)
     return corrected
+
+
+def check_reference(methods: Iterable[str], reference: str) -> None:
+    """FusionError unless the reference is one of the methods and there is another one to compare it with."""
+    methods = list(methods)
+    if reference not in methods or len(methods) < 2:
+        raise FusionError(f"Expected {reference} and at least one method to compare it with, found "
+                          f"{', '.join(methods) or 'none'}: add their results, or choose another reference.")
+
+
+def compare_to_reference(samples: Mapping[str, Mapping], reference: str, higher_is_better: Mapping[str, bool],
+                         difference: Callable[..., dict[str, float]]) -> pd.DataFrame:
+    """Compare methods with a reference method, measure by measure.
+
+    Args:
+        samples: {method: {measure: what `difference` takes}}; the reference has all measures.
+        reference: the method that the others are compared with.
+        higher_is_better: {measure: its direction}.
+        difference: from a method's sample and the reference's, "difference", "low", "high", "p" and further columns.
+
+    Returns:
+        Rows indexed by (method, measure): "difference", method minus reference, with its 95 % interval "low" to "high";
+        "p"; "p_holm", corrected for all comparisons in the table (`holm`); further columns; and "verdict", whether the
+        method is better, worse, or the comparison inconclusive (`verdict`).
+
+    Raises:
+        FusionError: as for `check_reference`.
+    """
+    check_reference(samples, reference)
+    rows = {(method, measure): difference(sample, samples[reference][measure])
+            for method, measures in samples.items() if method != reference for measure, sample in measures.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["method", "measure"])
+    table.insert(4, "p_holm", holm(table["p"]))
+    return table.assign(verdict=[verdict(row, higher_is_better[name]) for (_, name), row in table.iterrows()])
+
+
+def verdict(row: Mapping[str, float], higher_is_better: bool) -> str:
+    """One of `VERDICTS` on a method by its "difference" to a reference.
+
+    It is inconclusive where "p_holm" is `LEVEL` or more and, without a p, unless 0 lies outside "low" to "high".
+    """
+    p = row.get("p_holm", np.nan)
+    conclusive = row.get("low", np.nan) > 0 or row.get("high", np.nan) < 0 if np.isnan(p) else p < LEVEL
+    if not conclusive:
+        return "inconclusive"
+    return "better" if (row["difference"] > 0) == higher_is_better else "worse"
+
+
+def count_verdicts(verdicts: Iterable[str]) -> str:
+    """Verdicts in words: "better in 2, worse in 0, inconclusive in 3"."""
+    verdicts = list(verdicts)
+    return ", ".join(f"{word} in {verdicts.count(word)}" for word in VERDICTS)
+
+
+def summarise_comparison(compared: pd.DataFrame) -> list[str]:
+    """A comparison in words.
+
+    Args:
+        compared: rows indexed by (what is compared, measure) with "verdict", and either "difference", "low" and "high"
+            or none of them.
+
+    Returns:
+        A sentence for each thing compared: per measure the verdict, the difference and its interval, or, where there
+        are no differences, how many verdicts there are of each kind.
+    """
+    lines = []
+    for label, rows in compared.groupby(level=0, sort=False):
+        said = count_verdicts(rows["verdict"])
+        if "difference" in rows:
+            said = "; ".join(f"{measure} {_in_words(row)}" for (_, measure), row in rows.iterrows())
+        lines.append(f"{label}: {said}")
+    return lines
+
+
+def _in_words(row):
+    difference, low, high = (f"{round(row[key], 3) + 0.0:+.3f}" for key in ("difference", "low", "high"))  # no -0.000
+    return f"{row['verdict']} (difference {difference}, 95 % CI {low} to {high})"

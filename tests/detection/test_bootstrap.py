@@ -121,25 +121,31 @@ def test_paired_differences():
     assert frame["difference"].tolist() == pytest.approx([one[name] - two[name] for name in frame.index])
     assert [frame.loc[f"AP@.5 {name}", "boxes"] for name in HEIGHTS] == [one[f"boxes {name}"] for name in HEIGHTS]
     best = frame.loc["mAP@.5:.95"]
-    assert best["p"] == pytest.approx(2 / 61) and best["low"] > 0 and best["better"]
-    assert frame.loc["LAMR", "difference"] < 0 and frame.loc["LAMR", "better"]
+    assert best["p"] == pytest.approx(2 / 61) and best["low"] > 0 and best["difference"] > 0
+    assert frame.loc["LAMR", "difference"] < 0 and (table["verdict"] == "inconclusive").all()  # 60 draws, 20 numbers
+    settled = {"truths": truths, "heights": {}, "resamples": 400, "seed": 2}
+    verdicts = paired({"worse": worse, "ours": predictions}, "worse", **settled)["verdict"].loc["ours"]
+    assert verdicts[["mAP@.5:.95", "LAMR"]].tolist() == ["better"] * 2  # for LAMR, lower is better
+    swapped = paired({"ours": predictions, "worse": worse}, "ours", **settled)["verdict"].loc["worse"]
+    assert swapped.tolist() == verdicts.replace("better", "worse").tolist()
 
     swapped = paired({"ours": predictions, "worse": worse}, "ours", truths, resamples=60, seed=2).loc["worse"]
     assert swapped["low"].to_numpy() == pytest.approx(-frame["high"].to_numpy()) and swapped["p"].equals(frame["p"])
-    assert not swapped["better"].any()
 
 
 def test_a_method_does_not_differ_from_itself():
     predictions, truths = scenes(8)
     table = paired({"one": predictions, "two": predictions}, "two", truths, resamples=30)
-    assert (table[["difference", "low", "high"]] == 0).all(axis=None) and not table["better"].any()
+    assert (table[["difference", "low", "high"]] == 0).all(axis=None) and (table["verdict"] == "inconclusive").all()
     assert (table[["p", "p_holm"]] == 1).all(axis=None)
 
 
 def test_one_image_proves_nothing():
     predictions, truths = scenes(8)
     table = paired({"one": predictions[:1], "two": [NONE]}, "two", truths[:1], heights={}, resamples=30)
-    assert (table["low"] == table["high"]).all() and table["better"].all() and (table["p"] == 1).all()
+    assert (table["low"] == table["high"]).all() and (table["p"] == 1).all()
+    assert ((table["difference"] > 0) == (table.index.get_level_values("measure") != "LAMR")).all()
+    assert (table["verdict"] == "inconclusive").all()
 
 
 def test_p_values_of_equal_methods_are_uniform():
@@ -158,7 +164,7 @@ def test_p_values_of_equal_methods_are_uniform():
 def test_nobody_there(truths):
     predictions = [torch.tensor([[0, 0, 10, 10, 0.9, 0]])] * len(truths)
     table = paired({"one": predictions, "two": predictions}, "two", truths, resamples=9)
-    assert table[["difference", "low", "high"]].isna().all(axis=None) and not table["better"].any()
+    assert table[["difference", "low", "high"]].isna().all(axis=None) and (table["verdict"] == "inconclusive").all()
     table = intervals(predictions, truths, resamples=9)
     assert table[["value", "low", "high"]].isna().all(axis=None) and (table["boxes"] == 0).all()
 
@@ -169,7 +175,7 @@ def test_bad_input():
     with pytest.raises(FusionError, match=r"ours: predictions of image 0: .*found NaN"):
         paired({"theirs": [NONE], "ours": [torch.tensor([[0, 0, 20, 50, math.nan, 0]])]}, "theirs", [BOX])
     for found in ({"ours": [NONE]}, {"ours": [NONE], "theirs": [NONE]}):
-        with pytest.raises(FusionError, match=r"expected other and .* found ours"):
+        with pytest.raises(FusionError, match=r"Expected other and .* found ours"):
             paired(found, "other", [BOX])
     with pytest.raises(FusionError, match="resamples = 0"):
         intervals([NONE], [BOX], resamples=0)

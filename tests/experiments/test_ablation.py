@@ -230,7 +230,8 @@ def test_with_one_seed_the_numbers_are_those_of_the_detection_measures():
     columns = ["difference", "difference low", "difference high", "p", "p_holm"]
     assert table.loc["x", columns].to_numpy() == pytest.approx(
         paired.loc[table.loc["x"].index, ["difference", "low", "high", "p", "p_holm"]].to_numpy())
-    assert table.loc["full", "difference"].isna().all()
+    assert table.loc["full", "difference"].isna().all() and table.loc["full", "verdict"].isna().all()
+    assert list(table.loc["x", "verdict"]) == list(paired.loc[table.loc["x"].index, "verdict"])
 
 
 def test_seeds_are_averaged_and_widen_the_interval():
@@ -259,44 +260,44 @@ def test_table_7_has_every_row(outcomes, bench):
     assert "on Toy, profile quick" in table.attrs["caption"] and "n = 3 images with 3 people" in table.attrs["caption"]
 
 
-def toy_gains(stage_1, none, fixed, shuffled, own, seeds=3, measure="mAP@.5"):
+def toy_gain(stage_1, none, fixed, shuffled, own, seeds=3, measure="mAP@.5"):
     hits = {STAGE_1: stage_1, "no text": none, "no MLLM": fixed, "shuffled text": shuffled, "full": own}
     truths = people_found(1)[1]
     found = {name: [people_found(share, seed=seed)[0] for seed in range(seeds)] for name, share in hits.items()}
-    return ablation_analysis.gains(ablation_analysis.resample(found, truths, 400), measure)
+    return ablation_analysis.attribute_gain(ablation_analysis.resample(found, truths, 400), measure)
 
 
 def test_a_gain_is_divided_without_rest():
-    table = toy_gains(0.3, 0.5, 0.6, 0.6, 0.8)
+    table = toy_gain(0.3, 0.5, 0.6, 0.6, 0.8)
     total = table.loc["full", "gain"]
-    assert (table["gain"] + table["own adds"])[:3].to_numpy() == pytest.approx([total] * 3)
+    assert (table["gain"] + table["own-text gain"])[:3].to_numpy() == pytest.approx([total] * 3)
     assert total == pytest.approx(table.loc["full", "mean"] - table.attrs["stage 1"])
-    assert np.isnan(table.loc["full", "own adds"])
-    rates = toy_gains(0.3, 0.5, 0.6, 0.6, 0.8, measure="LAMR")
+    assert np.isnan(table.loc["full", "own-text gain"])
+    rates = toy_gain(0.3, 0.5, 0.6, 0.6, 0.8, measure="LAMR")
     assert rates.loc["full", "gain"] == pytest.approx(rates.attrs["stage 1"] - rates.loc["full", "mean"])
     assert rates.loc["full", "gain"] > 0
 
 
 @pytest.mark.parametrize(("hits", "said", "unsaid"), [
-    ((0.2, 0.9, 0.9, 0.9, 0.9), ["more than chance", "100% of that", "is not shown here"], ["matters here"]),
-    ((0.1, 0.3, 0.3, 0.3, 0.95), ["The text matters here"], ["not shown", "no difference can be told"]),
-    ((0.1, 0.3, 0.9, 0.9, 0.9), ["does more than training without any text, but nothing"], ["not shown"]),
-    ((0.6, 0.6, 0.6, 0.6, 0.6), ["whether there is one cannot", "nothing to divide"], ["% of that", "matters here"]),
-    ((0.9, 0.9, 0.9, 0.9, 0.2), ["a loss, by more", "the own answer is worse"], ["% of that", "matters here"]),
+    ((0.2, 0.9, 0.9, 0.9, 0.9), ["1: mAP@.5 better", "(100% of that gain)", "No effect of the text"], ["matters here"]),
+    ((0.1, 0.3, 0.3, 0.3, 0.95), ["The text matters here"], ["No effect", "inconclusive"]),
+    ((0.1, 0.3, 0.9, 0.9, 0.9), ["on training without any text, but not on training with"], ["No effect"]),
+    ((0.6, 0.6, 0.6, 0.6, 0.6), ["1: mAP@.5 inconclusive", "nothing to attribute"], ["% of that", "matters here"]),
+    ((0.9, 0.9, 0.9, 0.9, 0.2), ["1: mAP@.5 worse", "text: mAP@.5 worse"], ["% of that", "matters here"]),
 ])  # fmt: skip
 def test_the_answer_says_no_more_than_the_intervals(hits, said, unsaid):
-    text = ablation_analysis.explain(toy_gains(*hits))
+    text = ablation_analysis.explain(toy_gain(*hits))
     assert all(part in text for part in said), text
     assert not any(part in text for part in unsaid), text
     assert "on 24 images with 48 people, mean over 3 seeds" in text and "too narrow" not in text
 
 
 def test_one_seed_concludes_nothing_and_few_images_are_named():
-    text = ablation_analysis.explain(toy_gains(0.1, 0.3, 0.3, 0.3, 0.95, seeds=1))
-    assert "Nothing can be concluded about the text from one seed" in text and "matters here" not in text
-    table = toy_gains(0.1, 0.3, 0.3, 0.3, 0.95)
+    text = ablation_analysis.explain(toy_gain(0.1, 0.3, 0.3, 0.3, 0.95, seeds=1))
+    assert "No conclusion about the text can be drawn from one seed" in text and "matters here" not in text
+    table = toy_gain(0.1, 0.3, 0.3, 0.3, 0.95)
     table.attrs["images"] = 6
-    assert "rather too narrow" in ablation_analysis.explain(table)
+    assert "only 6 images the intervals tend to be too narrow" in ablation_analysis.explain(table)
 
 
 def test_what_cannot_be_compared_is_refused():

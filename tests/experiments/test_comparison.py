@@ -302,9 +302,10 @@ def test_a_table_in_words():
     table = visualization.build(cells, {"better": 9, "alike": 9, OURS: 9}, "caption", OURS)
     assert reading(table).splitlines() == [
         "ours is first in 1 (Q_CV) and second in 1 (AG) of 2 metrics among 3 methods with numbers.",
-        "Against better it is better in 1, worse in 1, and 0 could be chance.",
-        "Against alike it is better in 0, worse in 0, and 2 could be chance.",
+        "Against better: better in 1, worse in 1, inconclusive in 0",
+        "Against alike: better in 0, worse in 0, inconclusive in 2",
     ]
     assert reading(table, "none") == "none has no numbers here."
     few = visualization.build(cells, {"better": 6, "alike": 6, OURS: 6}, "caption", OURS)  # four comparisons of 1/32
-    assert reading(few).endswith("with numbers. Whether that is chance, 6 images cannot tell (least p 0.12).")
+    assert reading(few).endswith("with numbers. 6 images are too few for a verdict: even if they all agreed, the "
+                                 "corrected p of a sign-flip test would be 0.12.")

@@ -192,12 +192,15 @@ def test_answer_in_words():
     bad = scenes(1, counts=(6,) * 24, false=6, jitter=0.15)[0]
     found = {"ours": good, "same": good, "bad": bad, "nothing": None}
     text = protocols.answer(found, truths).splitlines()
-    assert text[0] == ("By mAP@.5:.95, ours against 2 others on 24 images with 144 people: 1 better and 0 worse beyond "
-                       "the interval, 1 cannot be told.")
-    assert text[1].startswith("against same: mAP@.5:.95 cannot be told (+0.000, +0.000 to +0.000); mAP@.5 cannot")
+    assert text[0] == ("By mAP@.5:.95, ours against 2 others on 24 images with 144 people: better in 1, worse in 0, "
+                       "inconclusive in 1 (p < 0.05 after Holm's correction).")
+    assert text[1].startswith("Against same: mAP@.5:.95 inconclusive (difference +0.000, 95 % CI +0.000 to +0.000); "
+                              "mAP@.5 inconclusive")
     row = paired({"ours": good, "bad": bad}, "ours", truths, heights={}).loc["bad", "mAP@.5:.95"]
-    assert text[2].startswith(f"against bad: mAP@.5:.95 better ({-row['difference']:+.3f}, {-row['high']:+.3f} to "
-                              f"{-row['low']:+.3f}); mAP@.5 better")
+    assert text[2].startswith(f"Against bad: mAP@.5:.95 better (difference {-row['difference']:+.3f}, 95 % CI "
+                              f"{-row['high']:+.3f} to {-row['low']:+.3f}); mAP@.5 better")
     assert len(text) == 3
-    assert "0 better and 1 worse" in protocols.answer({"ours": bad, "other": good}, truths)
-    assert "against other: LAMR worse" in protocols.answer({"ours": bad, "other": good}, truths, measures=["LAMR"])
+    many = {"ours": good} | {f"bad {number}": bad for number in range(13)}  # 2000 resamples give no p below .05 / 52
+    assert "better in 13, worse in 0, inconclusive in 0" in protocols.answer(many, truths)
+    assert "better in 0, worse in 1, inconclusive in 0" in protocols.answer({"ours": bad, "other": good}, truths)
+    assert "Against other: LAMR worse" in protocols.answer({"ours": bad, "other": good}, truths, measures=["LAMR"])

@@ -193,7 +193,7 @@ def test_paired_differences_over_the_same_images():
     frames["ours"] = frames["ours"].iloc[::-1].iloc[:29]
     table = paired(frames, "base")
     assert list(table.index) == [("LLVIP", method, metric) for method in ("ours", "same") for metric in ("AG", "Q_CV")]
-    assert list(table.columns) == ["difference", "low", "high", "p", "p_holm", "n", "better"]
+    assert list(table.columns) == ["difference", "low", "high", "p", "p_holm", "n", "verdict"]
     assert table.attrs["convention"] == "vifb"
 
     row = table.loc["LLVIP", "ours", "AG"]
@@ -203,8 +203,8 @@ def test_paired_differences_over_the_same_images():
     normal = differences.mean() + 1.96 * error * np.array([-1, 1])
     assert (row["low"], row["high"]) == pytest.approx(normal, abs=error / 3)
     assert row["p"] == pytest.approx(sign_flip_test(differences), abs=2e-4) and row["p"] < 0.01
-    assert list(table["better"]) == [True, False, False, False]  # for Q_CV, lower is better
-    assert list(table.loc["LLVIP", "same", "AG"]) == [0, 0, 0, 1, 1, 30, False]
+    assert list(table["verdict"]) == ["better", "worse", *["inconclusive"] * 2]  # for Q_CV, lower is better
+    assert list(table.loc["LLVIP", "same", "AG"]) == [0, 0, 0, 1, 1, 30, "inconclusive"]
     np.testing.assert_array_equal(table["p_holm"], holm(table["p"]))
     pd.testing.assert_frame_equal(paired(frames, "base"), table)
 
@@ -218,7 +218,8 @@ def test_p_values_are_corrected_within_a_data_set():
     np.testing.assert_allclose(table["p"], [2 / 64] * 2 + [2 / 32] * 2 + [1, 1] + [np.nan] * 2)
     np.testing.assert_allclose(table["p_holm"], [4 / 64] * 2 + [4 / 32] * 2 + [1, 1] + [np.nan] * 2)
     assert list(table["n"]) == [6, 6, 5, 5, 1, 1, 0, 0]
-    assert list(table["better"]) == [True, False] * 3 + [False] * 2
+    assert list(table["difference"] > 0) == [True, False] * 3 + [False] * 2
+    assert (table["verdict"] == "inconclusive").all()  # 4 / 64 is no evidence
     assert tuple(table.loc["MSRS", "more", "AG"][["difference", "low", "high"]]) == (1, 1, 1)
 
 

@@ -3,11 +3,19 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import permutation_test
 
 from fusionlib.metrics import statistics
-from fusionlib.metrics.statistics import holm, mean_interval, sign_flip_test
+from fusionlib.metrics.statistics import (
+    compare_to_reference,
+    holm,
+    mean_interval,
+    sign_flip_test,
+    summarise_comparison,
+    verdict,
+)
 from fusionlib.utils.errors import FusionError
 
 
@@ -75,3 +83,63 @@ def test_holm():
     assert holm([]).shape == (0,) and list(holm([0.3])) == [0.3]
     with pytest.raises(FusionError, match=r"p values in 0..1, found 1.2"):
         holm([0.1, 1.2])
+
+
+def test_methods_against_a_reference():
+    rows = {  # by difference: the p of each
+        3.0: {"low": 1.0, "high": 5.0, "p": 0.01}, -3.0: {"low": -5.0, "high": -1.0, "p": 0.02},
+        1.0: {"low": 0.5, "high": 2.0, "p": 0.03}, 0.0: {"low": 0.0, "high": 0.0, "p": 1.0},
+    }  # fmt: skip
+    samples = {"a": {"up": 4.0, "down": 5.0}, "base": {"up": 1.0, "down": 2.0}, "b": {"up": -2.0, "down": -1.0},
+               "c": {"up": 2.0}}  # fmt: skip
+    seen = []
+
+    def difference(value, other):
+        seen.append((value, other))
+        return {"difference": value - other, **rows[value - other], "n": 7}
+
+    table = compare_to_reference(samples, "base", {"up": True, "down": False}, difference)
+    assert seen == [(4, 1), (5, 2), (-2, 1), (-1, 2), (2, 1)]
+    assert table.index.tolist() == [("a", "up"), ("a", "down"), ("b", "up"), ("b", "down"), ("c", "up")]
+    assert list(table.columns) == ["difference", "low", "high", "p", "p_holm", "n", "verdict"]
+    np.testing.assert_array_equal(table["p_holm"], holm(table["p"]))
+    assert table["p_holm"].tolist() == pytest.approx([0.05, 0.05, 0.06, 0.06, 0.06])
+    assert list(table["verdict"]) == ["inconclusive"] * 5  # 0.05 itself is not below 0.05
+    rows = {key: row | {"p": 0.001 if key else 1.0} for key, row in rows.items()}
+    table = compare_to_reference(samples, "base", {"up": True, "down": False}, difference)
+    assert list(table["verdict"]) == ["better", "worse", "worse", "better", "better"]
+    for methods in ({"base": {}}, {"a": {}, "b": {}}):
+        with pytest.raises(FusionError, match=r"Expected base and at least one method .* found (base|a, b): add"):
+            compare_to_reference(methods, "base", {}, difference)
+
+
+@pytest.mark.parametrize(("row", "expected"), [
+    ({"difference": 1, "p_holm": 0.049}, "better"),
+    ({"difference": -1, "p_holm": 0.049, "low": -3, "high": 1}, "worse"),  # p decides
+    ({"difference": 1, "p_holm": 0.06, "low": 0.5, "high": 2}, "inconclusive"),
+    ({"difference": 1, "low": 0.5, "high": 2}, "better"),
+    ({"difference": -1, "p_holm": np.nan, "low": -2, "high": -0.5}, "worse"),
+    ({"difference": 1, "low": 0.0, "high": 2}, "inconclusive"),
+    ({"difference": np.nan, "p_holm": np.nan, "low": np.nan, "high": np.nan}, "inconclusive"),
+    ({"difference": 1, "p_holm": np.nan}, "inconclusive"),
+])  # fmt: skip
+def test_verdict(row, expected):
+    assert verdict(row, True) == expected
+    assert verdict(row, False) == {"better": "worse", "worse": "better"}.get(expected, expected)
+
+
+def test_a_comparison_in_words():
+    table = pd.DataFrame.from_dict({
+        ("Against a", "AG"): {"difference": -0.013, "low": -0.055, "high": 0.024, "verdict": "inconclusive"},
+        ("Against a", "EN"): {"difference": 0.5, "low": 0.4, "high": 0.61239, "verdict": "better"},
+        ("Against b", "AG"): {"difference": -0.0001, "low": -0.0, "high": -0.0004, "verdict": "worse"},
+    }, orient="index")  # fmt: skip
+    assert summarise_comparison(table) == [
+        "Against a: AG inconclusive (difference -0.013, 95 % CI -0.055 to +0.024); "
+        "EN better (difference +0.500, 95 % CI +0.400 to +0.612)",
+        "Against b: AG worse (difference +0.000, 95 % CI +0.000 to +0.000)",
+    ]
+    assert summarise_comparison(table[["verdict"]]) == [
+        "Against a: better in 1, worse in 0, inconclusive in 1",
+        "Against b: better in 0, worse in 1, inconclusive in 0",
+    ]
