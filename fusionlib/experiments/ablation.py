@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from fusionlib.config import Profile
 from fusionlib.data.datasets import people
 from fusionlib.data.pairs import Pair, load
-from fusionlib.data.splits import Parts, evenly_spaced
+from fusionlib.data.splits import evenly_spaced
 from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments import protocols, results
 from fusionlib.experiments.methods import OURS_STAGE_1, Method, find_methods
@@ -93,15 +93,15 @@ class AblationStudy:
 
     Args:
         run: a run with its notebooks 01 to 03 done; its profile's `ablation_` settings are the budget.
-        parts: which pairs of the run serve what.
 
     Raises:
         FusionError: no labelled pairs, or notebook 03 asked a control instead of somebody who looks at the image.
     """
 
-    def __init__(self, run: Run, parts: Parts):
+    def __init__(self, run: Run):
+        parts, settings = run.parts, run.profile
         parts.require_labels()
-        self.run, self.parts, settings = run, parts, run.profile
+        self.run = run
         self.fusion, self.feedback = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
         if (asked := self.feedback.inputs["backend"]) in TEXTS:
             raise FusionError(f"the ablations compare answers with controls, but notebook 03 asked a control, {asked}: "
@@ -178,19 +178,19 @@ class AblationStudy:
     def outcome(self, experiment: Experiment, seeds: int) -> Outcome:
         """Train an experiment with so many seeds and judge each; what is finished is loaded."""
         methods = [self.method(experiment, seed) for seed in range(seeds)]
-        return Outcome(methods, [self.look(m) for m in methods], [self.measure(m) for m in methods])
+        return Outcome(methods, [self.detect_people(m) for m in methods], [self.measure(m) for m in methods])
 
     def stage_1(self, seeds: int) -> Outcome:
         """The images that stage 2 starts from, judged alike; they are the same for every seed."""
-        (method,) = find_methods(self.run, self.parts, [OURS_STAGE_1])
-        return Outcome([method] * seeds, [self.look(method)] * seeds, [self.measure(method)] * seeds)
+        (method,) = find_methods(self.run, [OURS_STAGE_1])
+        return Outcome([method] * seeds, [self.detect_people(method)] * seeds, [self.measure(method)] * seeds)
 
     def measure(self, method: Method) -> pd.DataFrame:
         """The paper's metrics of a method's images of the test pairs."""
         results.fuse_method(method, self.test)
         return results.measure_method(method, self.test)
 
-    def look(self, method: Method) -> list[Tensor]:
+    def detect_people(self, method: Method) -> list[Tensor]:
         """People [n,6] that the frozen detector finds in a method's image of each test pair; kept."""
         results.fuse_method(method, self.test)
         labels, size = [pair.label for pair in self.test], self.run.profile.detect_size
@@ -207,7 +207,7 @@ class AblationStudy:
         found = load_file(file)
         return [found[label] for label in labels]
 
-    def reaction(self, experiment: Experiment = FULL, seed: int = 0) -> dict[str, float]:
+    def text_sensitivity(self, experiment: Experiment = FULL, seed: int = 0) -> dict[str, float]:
         """How far a trained network's test images move, in mean gray levels of 255: does it listen to the text at all?
 
         Returns:

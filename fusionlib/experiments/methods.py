@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fusionlib import peers
 from fusionlib.data.pairs import Pair
-from fusionlib.data.splits import Parts
 from fusionlib.experiments import peer_training
 from fusionlib.experiments.run import Run
 from fusionlib.experiments.stages import network_of
@@ -53,7 +52,7 @@ class Method:
         return self.origin.partition(":")[0]
 
 
-def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
+def find_methods(run: Run, names: Sequence[str]) -> list[Method]:
     """Find or train the weights of methods to compare.
 
     Official weights are looked for in a folder called like the method, in any case, in peers/checkpoints or peers of
@@ -62,7 +61,6 @@ def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
 
     Args:
         run: a run with its notebooks 02 to 04 done, where `names` has ours.
-        parts: which pairs of the run serve what.
         names: of `peers.PEERS` in any case, "[85]", `OURS_STAGE_1` (images of notebook 02) and `OURS` (those of 04).
 
     Returns:
@@ -77,7 +75,7 @@ def find_methods(run: Run, parts: Parts, names: Sequence[str]) -> list[Method]:
     names = [known[name.lower()] for name in names]
     # All files first: a wrong one shall be told before hours of training.
     given = {name: _given(run, name) for name in names if name in peers.PEERS}
-    return [_peer(run, parts, name, given[name]) if name in given else _ours(run, name) if name in (OURS_STAGE_1, OURS)
+    return [_peer(run, name, given[name]) if name in given else _ours(run, name) if name in (OURS_STAGE_1, OURS)
             else Method(name, f"no weights: {SOURCES[name].paper}") for name in names]  # fmt: skip
 
 
@@ -92,7 +90,7 @@ def _given(run: Run, name: str) -> list[Path]:
     return []
 
 
-def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
+def _peer(run: Run, name: str, files: list[Path]) -> Method:
     with torch.device("meta"):
         network = peers.PEERS[name]()
     digests, prompt = {file.name: file_fingerprint(file) for file in files}, None
@@ -102,7 +100,7 @@ def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
         elif files:
             origin = "official weights" if digests == SOURCES[name].sha256 else "weights of the user"
         elif name in run.profile.train_peers and name in RECIPES:
-            origin, files = _train(run, parts, name)
+            origin, files = _train(run, name)
             digests = {file.name: file_fingerprint(file) for file in files}
         else:
             official = f"the official ones are at {SOURCES[name].weights}"
@@ -122,16 +120,16 @@ def _peer(run: Run, parts: Parts, name: str, files: list[Path]) -> Method:
     return Method(name, origin, stage.folder, make)
 
 
-def _train(run: Run, parts: Parts, name: str) -> tuple[str, list[Path]]:
+def _train(run: Run, name: str) -> tuple[str, list[Path]]:
     needs = RECIPES[name].needs
     file = _user_file(run, needs)
     if needs and file is None:
         raise FusionError(f"its training needs {peer_training.NEEDS[needs]}, as data/weights/{USER_FILES[needs]}")
     phases = peer_training.plan(name, {})
-    weights = peer_training.train_on(run, f"trained/{name}", name, phases, parts, file)
+    weights = peer_training.train_on(run, f"trained/{name}", name, phases, run.parts, file)
     epochs = sum(phase.epochs for phase in phases)
-    sets = ", ".join(dict.fromkeys(pair.dataset for pair in parts.fusion_train))
-    return f"trained by the suite, {epochs} epochs on {len(parts.fusion_train)} pairs of {sets}", [weights]
+    sets = ", ".join(dict.fromkeys(pair.dataset for pair in run.parts.fusion_train))
+    return f"trained by the suite, {epochs} epochs on {len(run.parts.fusion_train)} pairs of {sets}", [weights]
 
 
 def _prompt(run: Run) -> Tensor:

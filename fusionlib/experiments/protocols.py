@@ -84,7 +84,7 @@ def stock(detector: YOLOv5 | UltralyticsDetector, methods: Sequence[Method], pai
     None for a method without weights, and for one that cannot fuse all of the pairs, which is printed.
     """
     every = {method.name: _images(method, pairs, size) for method in methods}
-    return {name: images and _look(detector, images) for name, images in every.items()}
+    return {name: images and _detect_people(detector, images) for name, images in every.items()}
 
 
 def retrained(methods: Sequence[Method], train: Sequence[Pair], validation: Sequence[Pair], test: Sequence[Pair],
@@ -96,7 +96,7 @@ def retrained(methods: Sequence[Method], train: Sequence[Pair], validation: Sequ
         found[method.name] = None
         if None not in every:
             detector, facts[method.name] = retrain(*every[:2], weights, run)
-            found[method.name] = _look(detector, every[2])
+            found[method.name] = _detect_people(detector, every[2])
     return found, facts
 
 
@@ -111,7 +111,7 @@ def _images(method, pairs, size):
     return MethodImages(method, pairs, size)
 
 
-def _look(detector, images):
+def _detect_people(detector, images):
     return detect(detector, (images[index][0] for index in range(len(images))))
 
 

@@ -25,8 +25,8 @@ from fusionlib.viewer.session import Networks
 from fusionlib.visualization import contact_sheets, style
 
 STATIC = Path(__file__).parent / "static"
-PARTS = ("dom", "boxes", "geometry", "pictures", "listing", "frames", "controls", "panels", "linked", "told", "choices",
-         "replies", "keys", "viewer")  # fmt: skip
+PARTS = ("dom", "boxes", "geometry", "pictures", "entry_list", "frames", "controls", "panels", "linked_zoom", "status",
+         "toolbar", "handlers", "keys", "viewer")  # fmt: skip
 SHOWN_STILL = 3  # entries on the still sheet
 AT_ONCE, QUEUED = ("image", "save"), ("thumbs", "people", "measures", "sweep", "warm", "instruct", "attend")
 

@@ -195,6 +195,23 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def miss_rates(lines: Mapping[str, tuple], highlighted: str) -> Figure:
+    """Miss rate over false alarms per image, as steps in a logarithmic axis.
+
+    Args:
+        lines: {method: (false alarms per image, miss rate), as `detection.miss_rate_curve` gives them}.
+        highlighted: the method with the thicker line.
+    """
+    figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+    plt.close(figure)
+    for index, (name, (false_alarms, missed)) in enumerate(lines.items()):
+        axes.step(false_alarms, missed, where="post", label=name, color=COLOURS[index % len(COLOURS)],
+                  linestyle=("-", "--", ":")[index // len(COLOURS) % 3], linewidth=2.4 if name == highlighted else 1.2)
+    axes.set(xscale="log", xlim=(0.01, 10), ylim=(0, 1), xlabel="false alarms per image", ylabel="people missed")
+    axes.legend(loc="upper right")
+    return figure
+
+
 def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
     """How tall people are, in pixels: the share of each data set's people over a logarithmic axis of heights.
 

@@ -208,7 +208,7 @@ class Viewer {
     }
   }
 
-  // What can be told of the shown images: people, and metrics.
+  // What is known of the shown images: people and metrics.
   findOut() {
     const open = (known) => this.panes.filter((pane) => !known.has(`${this.at}|${pane}`) && !this.lost.has(`${this.at}|${pane}`)
       && (pane === INSTRUCTION ? this.finished === this.at : this.current.panes.includes(pane)));
@@ -222,7 +222,7 @@ class Viewer {
 
 }
 
-Object.assign(Viewer.prototype, linked, told, choices, replies, keys);
+Object.assign(Viewer.prototype, linkedZoom, statusLine, toolbar, handlers, keys);
 
 function render({ model, el }) {
   const viewer = new Viewer(model, el);

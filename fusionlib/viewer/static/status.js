@@ -1,6 +1,6 @@
-// What is told of the images: boxes, counts of people, metrics.
+// Status line and badges of the images: boxes, counts of people, metrics.
 
-const told = {
+const statusLine = {
   // Boxes, counts and metrics over what is drawn.
   overlay() {
     const { truth } = this.current, size = this.size;

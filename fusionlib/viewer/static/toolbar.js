@@ -1,6 +1,6 @@
-// What the user chooses: which entries, which images, boxes, words.
+// The toolbar: which entries, which images, boxes, words.
 
-const choices = {
+const toolbar = {
   setList(change) {
     Object.assign(this, change);
     if (change.judged) { this.thumbs.near.forEach((index) => this.thumbs.forget(index)); this.thumbs.ask(); }

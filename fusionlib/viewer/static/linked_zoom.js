@@ -1,6 +1,6 @@
 // Layout, zoom and pan: the same for all frames.
 
-const linked = {
+const linkedZoom = {
   layout() {
     const size = this.size, aspect = size[1] / size[0], width = this.area.clientWidth;
     if (!width || !this.frames.length) return;

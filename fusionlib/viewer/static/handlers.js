@@ -1,6 +1,6 @@
-// What comes back from the kernel.
+// Handlers of messages from the kernel.
 
-const replies = {
+const handlers = {
   receive(content, buffers) {
     if (content.gallery !== this.data.number) return;
     const { kind, entry, pane } = content, key = `${entry}|${pane}`;
