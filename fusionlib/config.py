@@ -23,16 +23,16 @@ class Profile:
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
     scenes_test: int = 0
-    train_on: tuple[str, ...] = ("LLVIP",)  # data sets that stage 1 trains on (paper 4.1); empty: all with a train part
-    detect_on: str = "LLVIP"  # the data set with labels that Text-DFH trains on (paper 4.1)
+    fusion_datasets: tuple[str, ...] = ("LLVIP",)  # that stage 1 trains on (paper 4.1); empty: all with a train part
+    detection_dataset: str = "LLVIP"  # the data set with labels that Text-DFH trains on (paper 4.1)
     validation: int = 100  # training pairs set aside to choose the best epoch (ours)
     # stage 1
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
     fusion_resize: int = 512  # longer side that training images are reduced to (ours)
     fusion_crop: int = 256  # ours
-    fusion_crops: int = 1  # of each pair in an epoch (ours)
-    fusion_relight: float = 0.0  # share of crops whose two images get another exposure (ours)
-    fusion_start: float = 1.0  # brightness that new layers pass on, so that no image turns negative (ours)
+    crops_per_image: int = 1  # of each pair in an epoch (ours)
+    exposure_augmentation: float = 0.0  # share of crops whose two images get another exposure (ours)
+    identity_init: float = 1.0  # brightness that new layers pass on, so that no image turns negative (ours)
     fusion_batch: int = 16
     fusion_epochs: int = 100
     fusion_lr: float = 1e-3  # the exponent is lost in the paper
@@ -44,11 +44,11 @@ class Profile:
     detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
     variant: str = "full"
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
-    steer_steps: int = 0  # on crops with instructions, after the training with the detector (ours: `models.steering`)
-    steer_keep: float = 0.4  # share of these crops that have an answer instead, and stay as they are (ours)
-    steer_crop: int = 96  # (ours)
-    steer_batch: int = 6  # (ours)
-    steer_lr: float = 3e-3  # (ours)
+    instruction_steps: int = 0  # on crops with instructions, after the training with the detector (ours)
+    instruction_answer_fraction: float = 0.4  # share of crops with an answer instead, which stay as they are (ours)
+    instruction_crop: int = 96  # (ours)
+    instruction_batch: int = 6  # (ours)
+    instruction_lr: float = 3e-3  # (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
@@ -62,7 +62,7 @@ class Profile:
     detector_epochs: int = 50  # of a detector retrained on fused images (ours)
     detector_lr: float = 3e-4  # ours
     detector_pairs: int = 0  # labelled training pairs, spread over all of them; 0: all
-    judge: str = ""  # weights of a detector that was in no loss, by path or name; empty: none
+    held_out_detector: str = ""  # weights of a detector that was in no loss, by path or name; empty: none
     # ablations: all with this same budget
     ablation_epochs: int = 200
     ablation_pairs: int = 0  # labelled training pairs; 0: all
@@ -84,24 +84,24 @@ class Profile:
 PROFILES = {
     "quick": Profile(
         name="quick", threads=2, workers=0, schedule="cosine",
-        scenes_train=56, scenes_test=24, train_on=(), detect_on="Scenes", validation=8, backend="rules",
-        fusion_resize=320, fusion_crop=128, fusion_crops=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
+        scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8, backend="rules",
+        fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=5e-3,
         train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),
     "small": Profile(
-        name="small", threads=2, workers=0, schedule="cosine", train_on=(), validation=6, backend="rules", settle=0.5,
-        fusion_resize=640, fusion_crop=64, fusion_crops=12, fusion_relight=0.6, fusion_batch=8, fusion_epochs=60,
-        fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3,
+        name="small", threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6, backend="rules",
+        settle=0.5, fusion_resize=640, fusion_crop=64, crops_per_image=12, exposure_augmentation=0.6, fusion_batch=8,
+        fusion_epochs=60, fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3,
         train_peers=(), detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3,
         medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
 }  # fmt: skip
 # The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
-PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", fusion_start=0.0, steer_steps=3000)
+PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", identity_init=0.0, instruction_steps=3000)
 
 
 def profile(name: str = "quick", **overrides) -> Profile:

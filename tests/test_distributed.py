@@ -36,7 +36,7 @@ def test_statistics_of_a_batch_are_those_of_all_processes(together):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "stage 2/steering"])
+@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "stage 2/instructions"])
 def test_two_processes_see_the_same_losses(together, stage):
     one, two = (pd.read_csv(together / each / stage / "curves.csv").drop(columns="seconds") for each in ("one", "two"))
     pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-5)

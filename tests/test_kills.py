@@ -24,7 +24,7 @@ from fusionlib.training.detector import train_detector
 
 SETTINGS = replace(
     PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10, settle=0.5,
-    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, steer_steps=6, steer_crop=32, steer_batch=4,
+    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, instruction_steps=6, instruction_crop=32, instruction_batch=4,
 )  # fmt: skip
 KILLS = 5  # of each training, then it is left alone
 FORKS = multiprocessing.get_context("forkserver")  # from a process that has imported everything, and has no threads

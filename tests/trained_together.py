@@ -27,7 +27,7 @@ from fusionlib.utils.errors import FusionError
 
 def train(folder):
     """Stage 1, stage 2 and instructions, twenty steps each, on images with different numbers of people."""
-    settings = replace(SETTINGS, fusion_lr=1e-4, dfh_epochs=10, dfh_lr=1e-4, steer_steps=20, steer_lr=1e-4)
+    settings = replace(SETTINGS, fusion_lr=1e-4, dfh_epochs=10, dfh_lr=1e-4, instruction_steps=20, instruction_lr=1e-4)
     with distributed.process().main_process_first():
         pairs = pairs_in(folder.parent)
     boxes = [[10 + 12 * i, 20, 22 + 12 * i, 50] for i in range(5)]

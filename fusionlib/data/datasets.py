@@ -10,8 +10,7 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from fusionlib.data.augment import augment
-from fusionlib.data.augment import random_exposure as relight
+from fusionlib.data.augment import augment, random_exposure
 from fusionlib.data.color import split_luma
 from fusionlib.data.image_io import image_size
 from fusionlib.data.pairs import Pair, load
@@ -77,15 +76,16 @@ class FusionDataset(PairDataset):
         seed: of the augmentation (flip, quarter turn, crop: paper 4.1).
         train: augment; otherwise the crop is the same in every epoch.
         crops: of each pair in an epoch, the second of all pairs after the first of all pairs.
-        relight: share of training crops whose two images get another exposure each.
+        exposure_augmentation: share of training crops whose two images get another exposure each.
     """
 
     def __init__(
         self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1,
-        relight: float = 0.0,
+        exposure_augmentation: float = 0.0,
     ):  # fmt: skip
         super().__init__(pairs, seed, train)
-        self.resize, self.crop, self.crops, self.relight = resize, crop, crops, relight
+        self.resize, self.crop, self.crops = resize, crop, crops
+        self.exposure_augmentation = exposure_augmentation
 
     def __len__(self) -> int:
         return len(self.pairs) * self.crops
@@ -98,8 +98,8 @@ class FusionDataset(PairDataset):
             ir, visible, None, seed=seed, crop=self.crop, flip=self.train, rotate="quarter" if self.train else 0
         )
         draw = np.random.default_rng(seed)
-        if self.train and draw.random() < self.relight:
-            ir, visible = (relight(image, draw.integers(2**31)) for image in (ir, visible))
+        if self.train and draw.random() < self.exposure_augmentation:
+            ir, visible = (random_exposure(image, draw.integers(2**31)) for image in (ir, visible))
         name = self.pairs[index % len(self.pairs)].label
         return {"ir": ir, "y": split_luma(visible)[0], "visible": visible, "name": name}
 

@@ -197,9 +197,9 @@ def _load_json(path, wanted):
 
 @dataclass(frozen=True)
 class Parts:
-    """Which pairs serve what, see `parts`. Detection is trained and tested on labelled pairs of `detect_on` alone."""
+    """Which pairs serve what, see `parts`. Detection needs labelled pairs of `detection_dataset`."""
 
-    detect_on: str
+    detection_dataset: str
     fusion_train: list[Pair]
     fusion_validation: list[Pair]
     dfh_train: list[Pair]
@@ -227,26 +227,27 @@ class Parts:
         """Raise FusionError, saying which data sets have labels, where there is too little to train or test on."""
         if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
             raise FusionError(
-                f"detection needs labelled training and test pairs of {self.detect_on}, found "
+                f"detection needs labelled training and test pairs of {self.detection_dataset}, found "
                 f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or "
-                f"set detect_on to another data set (labels are there for {', '.join(self.labelled_sets) or 'none'})"
+                f"set detection_dataset to another one (labels are there for {', '.join(self.labelled_sets) or 'none'})"
             )
 
 
 def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     """Divide the pairs of a split between the stages.
 
-    Stage 1 learns from the training pairs of the data sets `train_on` (all, when it names none), stage 2 from the
-    labelled ones of `detect_on`. Of each, `validation` pairs, a fifth at most, spread over the list, are set aside to
-    choose the best epoch. Without a detector, both stages learn from the same pairs.
+    Stage 1 learns from the training pairs of the data sets `fusion_datasets` (all, when it names none), stage 2 from
+    the labelled ones of `detection_dataset`. Of each, `validation` pairs, a fifth at most, spread over the list, are
+    set aside to choose the best epoch. Without a detector, both stages learn from the same pairs.
     """
     train, test = split["train"], split["test"]
-    fusion = [p for p in train if not settings.train_on or p.dataset in settings.train_on]
-    labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detect_on]
+    fusion = [p for p in train if not settings.fusion_datasets or p.dataset in settings.fusion_datasets]
+    labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detection_dataset]
     labelled = labelled if settings.detector else fusion
     return Parts(
-        settings.detect_on, *_set_aside(fusion, settings.validation), *_set_aside(labelled, settings.validation), test,
-        [p for p in test if p.boxes is not None and p.dataset == settings.detect_on],
+        settings.detection_dataset, *_set_aside(fusion, settings.validation),
+        *_set_aside(labelled, settings.validation), test,
+        [p for p in test if p.boxes is not None and p.dataset == settings.detection_dataset],
         sorted({p.dataset for p in train + test if p.boxes is not None}),
     )  # fmt: skip
 

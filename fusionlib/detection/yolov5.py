@@ -185,7 +185,7 @@ class YOLOv5(nn.Module):
 
 
 def freeze(model: YOLOv5) -> YOLOv5:
-    """Make the detector a fixed judge: no parameter is trained and its BatchNorm statistics never move.
+    """Freeze the detector: no parameter is trained and its BatchNorm statistics never move.
 
     It stays in evaluation mode even if a module that contains it is switched to training. Gradients still reach the
     input image.

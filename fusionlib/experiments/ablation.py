@@ -1,4 +1,8 @@
-"""The experiments: what each changes, and the bench on which all are trained and judged alike."""
+"""The ablation study of paper section 4.5, and its controls: is it the text, or the training?
+
+All experiments train stage 2 with the same budget and are evaluated on the same test pairs, by the same frozen detector
+and the same metrics. They differ in the network, in the text that it reads, or in the weight of fidelity.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -38,7 +42,7 @@ STAGE_1 = "stage 1"  # the row that stage 2 starts from
 class Experiment:
     """One way to train stage 2.
 
-    name: row of the tables. note: what differs, for people. variant: of Text-DFH (`models.VARIANTS`). text: one of
+    name: row of the tables. note: what differs. variant: of Text-DFH (`models.VARIANTS`). text: one of
     `TEXTS`. fidelity: weight of L_f of the refined image, None for the profile's.
     """
 
@@ -121,7 +125,7 @@ class AblationStudy:
     def budget(self) -> str:
         """The budget of every experiment, in words."""
         p = self.run.profile
-        return (f"labelled pairs of {p.detect_on}: {len(self.train)}, epochs: {p.ablation_epochs}, batch: "
+        return (f"labelled pairs of {p.detection_dataset}: {len(self.train)}, epochs: {p.ablation_epochs}, batch: "
                 f"{p.dfh_batch}, learning rate: {p.dfh_lr:g} ({p.schedule}), seeds: {p.ablation_seeds}")  # fmt: skip
 
     def answers(self, text: str, pairs: Sequence[Pair], seed: int) -> list[Answer]:
@@ -157,7 +161,7 @@ class AblationStudy:
             f"ablations/{experiment.name.replace(' ', '-')}-seed{settings.seed}", train_text_dfh,
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=listing(pairs, self.run.data_root), answers=fingerprint([answer_key(vars(a)) for a in answers]),
-            **settings.part("dfh_", "variant", "fidelity", "detect_", "amp", "schedule", "settle", "steer"),
+            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "settle"),
         )  # fmt: skip
         if stage.provenance is None:
             texts = store.LazyFeatures(answers[:count]), store.LazyFeatures(answers[count:])
@@ -176,12 +180,12 @@ class AblationStudy:
         return Method(experiment.name, experiment.note, stage.folder, make, given)
 
     def outcome(self, experiment: Experiment, seeds: int) -> Outcome:
-        """Train an experiment with so many seeds and judge each; what is finished is loaded."""
+        """Train an experiment with so many seeds and evaluate each; what is finished is loaded."""
         methods = [self.method(experiment, seed) for seed in range(seeds)]
         return Outcome(methods, [self.detect_people(m) for m in methods], [self.measure(m) for m in methods])
 
     def stage_1(self, seeds: int) -> Outcome:
-        """The images that stage 2 starts from, judged alike; they are the same for every seed."""
+        """The images that stage 2 starts from, evaluated alike; they are the same for every seed."""
         (method,) = find_methods(self.run, [OURS_STAGE_1])
         return Outcome([method] * seeds, [self.detect_people(method)] * seeds, [self.measure(method)] * seeds)
 

@@ -38,13 +38,13 @@ def instruction_responses(
         raise FusionError(f"responses need pairs, and wordings of {', '.join(WORDINGS)}, but got {len(pairs)} pairs "
                           f"and {', '.join(wordings)}")
     rows = []
-    for index, (ir, visible) in enumerate(tqdm(pairs, desc="steering", leave=False)):
+    for index, (ir, visible) in enumerate(tqdm(pairs, desc="instructions", leave=False)):
         fused = image_statistics(refine(ir, visible, None))
         for name, told in INSTRUCTIONS.items():
             for wording in wordings:
                 text = told.texts[WORDINGS[wording]]
-                steered = image_statistics(refine(ir, visible, text))
-                before, after = (getattr(image, told.measure) for image in (fused, steered))
+                instructed = image_statistics(refine(ir, visible, text))
+                before, after = (getattr(image, told.measure) for image in (fused, instructed))
                 if before == before and after == after:  # not nan
                     change = 100 * (after - before) / max(abs(before), 1e-6)
                     rows.append((name, wording, text, index, told.measure, before, after, change,

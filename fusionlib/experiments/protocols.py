@@ -140,7 +140,7 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
                           "other weights to retrain from.")
     if not len(train) or not any(map(len, validation.truths)):
         raise FusionError(f"a detector is retrained on labelled pairs and chosen by others with people in them, found "
-                          f"{len(train)} and {len(validation)}: add labels, or set detect_on to another data set.")
+                          f"{len(train)} and {len(validation)}: add labels, or set detection_dataset to another one.")
     images = [[pair.label, file_fingerprint(each.path(pair)), boxes.tolist()]
               for each in (train, validation) for pair, boxes in zip(each.pairs, each.truths)]
     folder = (train.method.folder / "detector").relative_to(run.folder)

@@ -60,7 +60,8 @@ def fusion_network(run: Run) -> Stage:
     parts, settings = run.parts, run.profile
     stage = run.stage(
         "02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint,
-        **settings.part("fusion_", "channels", "amp", "schedule", "settle", "validation", "train_on"),
+        **settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
+                        "schedule", "settle", "validation"),
     )  # fmt: skip
     if not stage.finished:
         train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
@@ -130,7 +131,8 @@ def text_dfh(run: Run) -> Stage:
     stage = run.stage(
         "04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
         detector=weights and file_fingerprint(weights),
-        **settings.part("dfh_", "variant", "fidelity", "detect_", "amp", "schedule", "validation", "settle", "steer_"),
+        **settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
+                        "validation", "settle", "instruction_", "exposure_augmentation"),
     )  # fmt: skip
     if not stage.finished:
         train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
@@ -161,8 +163,8 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
         root = phantom.write(place, 6, p.seed, (128, 128, 32))
     files = [[str(path.relative_to(root)), path.stat().st_size] for path in volumes.sources(root)]
     settings = replace(
-        p, train_on=(), fusion_epochs=p.medical_epochs, fusion_batch=p.medical_batch, fusion_crop=p.medical_crop,
-        fusion_crops=1, fusion_relight=0.0, detector="", steer_steps=0, dfh_epochs=p.medical_dfh_epochs,
+        p, fusion_datasets=(), fusion_epochs=p.medical_epochs, fusion_batch=p.medical_batch, fusion_crop=p.medical_crop,
+        crops_per_image=1, exposure_augmentation=0.0, detector="", instruction_steps=0, dfh_epochs=p.medical_dfh_epochs,
         dfh_lr=p.medical_dfh_lr,
     )  # fmt: skip
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")

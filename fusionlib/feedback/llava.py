@@ -177,10 +177,11 @@ class Llava:
             return []
         names = [f"{self.settings['seed']} {image_fingerprint(image)} {question}".encode() for image in images]
         seeds = [int.from_bytes(hashlib.sha256(name).digest()[:8], "little") >> 1 for name in names]
-        return [Drawing(self.settings["temperature"], [torch.Generator(self.device).manual_seed(s) for s in seeds])]
+        generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+        return [SeededSampling(self.settings["temperature"], generators)]
 
 
-class Drawing(LogitsProcessor):
+class SeededSampling(LogitsProcessor):
     """Makes greedy choice a draw from softmax(scores / temperature), by Gumbel noise [B,V] from a generator per row."""
 
     def __init__(self, temperature: float, generators: list[torch.Generator]):

@@ -22,7 +22,7 @@ from fusionlib.utils.files import write_atomically
 #: The question of the paper, to the letter.
 QUESTION = "To improve the accuracy of pedestrian detection, how can the quality of this image be enhanced?"
 BATCH = 16
-PATIENCE = 8  # images that may fail in a row before the rest is not asked any more
+MAX_CONSECUTIVE_FAILURES = 8  # images that may fail in a row before the rest is not asked any more
 
 
 def ask(
@@ -128,7 +128,7 @@ def _run(share, responder, record: dict, store: Store | None, batch: int, progre
             part.failed += failed
             progress.advance(len(part.keys) - len(waiting), good)
             in_a_row = 0 if good else in_a_row + len(failed)
-            if in_a_row >= PATIENCE:
+            if in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 return part
         if not group:
             return part

@@ -22,7 +22,7 @@ EXAMPLE = "http://localhost:8000/v1"
 CONNECT = 10.0  # seconds to reach the server, within which a live one accepts, however long its answers take
 
 
-class _Hopeless(FusionError):
+class _FatalServerError(FusionError):
     """What the next image would meet as well: wrong key, unknown model, wrong address."""
 
 
@@ -105,7 +105,7 @@ class Server:
                     continue
                 entry = _entry(future)
                 in_a_row = 0 if isinstance(entry, Reply) else in_a_row + 1
-                if in_a_row >= max(2, self.concurrency) or isinstance(entry, _Hopeless):
+                if in_a_row >= max(2, self.concurrency) or isinstance(entry, _FatalServerError):
                     last = entry
                     for waiting in futures:
                         waiting.cancel()
@@ -193,12 +193,12 @@ class Server:
         said = f"{self.url} says {status}: {self._quote(words or failure.message)}"
         if status < 400:
             place = failure.response.headers.get("location", "elsewhere")
-            return _Hopeless(f"{self.url} redirects to {self._quote(place)}: give the final address as url")
+            return _FatalServerError(f"{self.url} redirects to {self._quote(place)}: give the final address as url")
         if status in (401, 403):
             which = "a key" if self._key else "a key (none is set)"
-            return _Hopeless(f"{said}; put {which} that it takes into the environment variable {ENV_KEY}")
+            return _FatalServerError(f"{said}; put {which} that it takes into the environment variable {ENV_KEY}")
         if status == 404:
-            return _Hopeless(f"{said}; {self._alternatives()}")
+            return _FatalServerError(f"{said}; {self._alternatives()}")
         if status == 429:
             return FusionError(f"{said}; lower concurrency ({self.concurrency}) or wait")
         if status >= 500:

@@ -19,7 +19,7 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
             uint16, or float 0..1. Two tensors may be batches, [B,1|3,H,W]. With `out`: two folders of pictures that
             have the same names, two pictures, or two videos.
         instruction: None, stage 1; "auto", Text-DFH with the advice of `feedback.rules` on the image of stage 1; or any
-            other text that says what to change, Text-DFH steered by it (its first 510 tokens).
+            other text that says what to change, Text-DFH guided by it (its first 510 tokens).
         align: "features" or "ecc" lays infrared over visible first, see `registration.align`; the two may then differ
             in size.
         out: a folder to write to; what is there already is not made again, see `inference.folder.fuse_files`.

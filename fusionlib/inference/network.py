@@ -1,6 +1,6 @@
 """A network on whole images: fuse, refine, and show where words look."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from fusionlib.data.image_io import LazyImages, write_image
 from fusionlib.data.pairs import Pair, load
 from fusionlib.inference.tiling import tiled, tiles
 from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.models.text_dfh import CrossAttention, TextGuidedFusion, as_tokens
 from fusionlib.utils.errors import FusionError
 
 # Pixels of a side of the tiles that larger images are fused in. A tile's features stay in the processor's cache, which
@@ -62,15 +62,34 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
 
 
 def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What the words [1,L,D] see in both images [1,1 or 3,H,W], whose features are made tile by tile."""
+    """What the words [1,L,D] find in both whole images [1,1 or 3,H,W], whose features are made tile by tile."""
 
-    def see(name, features, image):
-        results = tiles(lambda tile: features(tile.to(text.device)), [image], TILE, REACH)
-        return model.harmonise[name].see((result for _, result in results), text)
+    def found(name, encoder, image):
+        dfh = model.harmonise[name]
+        if dfh.variant not in ("full", "ca2"):  # without an image-guided branch
+            return None
+        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH)
+        return streaming_attention(dfh.image_guided, dfh.embed(text), (as_tokens(tile) for _, tile in features))
 
     network = model.network
-    return (see("ir", network.ir_encoder, ir),
-            see("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))  # fmt: skip
+    return (found("ir", network.ir_encoder, ir),
+            found("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))  # fmt: skip
+
+
+def streaming_attention(branch: CrossAttention, tokens: Tensor, contexts: Iterable[Tensor]) -> Tensor:
+    """What a branch of cross attention gives for a context that comes in pieces [B,m,C]: tokens [B,N,C] -> [B,N,C].
+
+    The softmax over all pieces keeps its running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
+    """
+    query = branch.query(tokens) / (branch.inner // branch.heads) ** 0.5
+    highest, total, attended = -torch.inf, 0, 0
+    for context in contexts:
+        scores = query @ branch.key(context).transpose(2, 3)  # [B,heads,N,m]
+        before, highest = highest, scores.amax(-1, keepdim=True).clamp_min(highest)
+        weights, fade = (scores - highest).exp_(), (before - highest).exp()
+        total = fade * total + weights.sum(-1, keepdim=True)
+        attended = fade * attended + weights @ branch.value(context)
+    return branch.output(attended / total, tokens)
 
 
 def image_path(folder: Path, pair: Pair) -> Path:

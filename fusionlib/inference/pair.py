@@ -1,6 +1,6 @@
 """Fuse anybody's pair with the weights of this package.
 
-Stage 1 fuses; an instruction, the user's or one that the rules give about the image of stage 1, steers Text-DFH. Both
+Stage 1 fuses; an instruction, the user's or one that the rules give about the image of stage 1, guides Text-DFH. Both
 networks are loaded once, onto the best device. fusionlib/weights/README.md says what they were trained on.
 """
 

@@ -50,7 +50,7 @@ class FusionNetwork(nn.Module):
         )
 
     @torch.no_grad()
-    def pass_on(self, strength: float) -> None:
+    def init_identity(self, strength: float) -> None:
         """Let every channel of every layer hold its input's brightness, by so much at the centre of its kernels.
 
         The loss does not see the sign of an edge. From random weights alone, half of short trainings therefore ended

@@ -1,6 +1,6 @@
 """Stage 2: text-driven feature harmonization, Text-DFH (paper section 3.3, figure 4) and its ablations (4.5)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,32 +71,21 @@ class CrossAttention(nn.Module):
         """K: [B,M,C] -> [B,heads,M,d]."""
         return self.split(self.to_key(self.norm_context(context)))
 
+    def value(self, context: Tensor) -> Tensor:
+        """V: [B,M,C] -> [B,heads,M,d]."""
+        return self.split(self.to_value(self.norm_context(context)))
+
     def forward(self, tokens: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens [B,N,C], context [B,M,C], mask [B,M] True for real context tokens -> [B,N,C]."""
-        value = self.split(self.to_value(self.norm_context(context)))
-        return self.output(attend(self.query(tokens), self.key(context), value, mask), tokens)
-
-    def over_parts(self, tokens: Tensor, parts: Iterable[Tensor]) -> Tensor:
-        """What `forward` gives for a context that comes in parts [B,m,C], one at a time: [B,N,C] -> [B,N,C].
-
-        The softmax over all parts keeps its running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
-        """
-        query = self.query(tokens) / (self.inner // self.heads) ** 0.5
-        highest, total, attended = -torch.inf, 0, 0
-        for context in parts:
-            scores = query @ self.key(context).transpose(2, 3)  # [B,heads,N,m]
-            before, highest = highest, scores.amax(-1, keepdim=True).clamp_min(highest)
-            weights, fade = (scores - highest).exp_(), (before - highest).exp()
-            total = fade * total + weights.sum(-1, keepdim=True)
-            attended = fade * attended + weights @ self.split(self.to_value(self.norm_context(context)))
-        return self.output(attended / total, tokens)
+        attended = attend(self.query(tokens), self.key(context), self.value(context), mask)
+        return self.output(attended, tokens)
 
 
 class BackToGrid(nn.Module):
-    """What the words saw, brought back to the pixels that they saw it in.
+    """What the words found, brought back to the pixels that they found it in.
 
     A third attention with the roles of the second branch exchanged: the pixel's key asks, the word's query answers,
-    and what the word saw is the value. Nothing of size HW x HW arises.
+    and what the word found is the value. Nothing of size HW x HW arises.
     """
 
     def __init__(self, branch: CrossAttention, channels: int):
@@ -104,9 +93,9 @@ class BackToGrid(nn.Module):
         self.to_value = WideLinear(channels, branch.inner)
         self.output = AttentionOutput(channels, branch.inner)
 
-    def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
-        """Pixels [B,HW,C], words and what they saw [B,L,C], mask [B,L] -> [B,HW,C]."""
-        value = branch.split(self.to_value(seen))
+    def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, found: Tensor, mask: Tensor) -> Tensor:
+        """Pixels [B,HW,C], words and what they found [B,L,C], mask [B,L] -> [B,HW,C]."""
+        value = branch.split(self.to_value(found))
         return self.output(attend(branch.key(pixels), branch.query(words), value, mask), pixels)
 
 
@@ -155,14 +144,15 @@ class TextDFH(nn.Module):
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
-    def forward(self, features: Tensor, text: Tensor, mask: Tensor, seen: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, text: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Harmonised features.
 
         Args:
             features: [B,C,H,W].
             text: [B,L,D], the answer's token features.
             mask: [B,L] bool, True for real tokens; each row must have one.
-            seen: where `features` are only a part of the image, what the words see in all of it (`see`).
+            context: where `features` are only a tile of the image, the result [B,L,C] of the image-guided branch over
+                all of it.
 
         Returns:
             [B,C,H,W].
@@ -178,24 +168,10 @@ class TextDFH(nn.Module):
             if self.variant in ("full", "ca1"):
                 branches.append(self.text_guided(pixels, words, mask))
             if self.variant in ("full", "ca2"):
-                seen = self.image_guided(words, pixels) if seen is None else seen  # [B,L,C]
-                branches.append(self.back_to_grid(self.image_guided, pixels, words, seen, mask))
+                context = self.image_guided(words, pixels) if context is None else context  # [B,L,C]
+                branches.append(self.back_to_grid(self.image_guided, pixels, words, context, mask))
             branches = [b.transpose(1, 2).unflatten(2, (height, width)) for b in branches]
         return features + self.layers(torch.cat(branches, dim=1))
-
-    def see(self, parts: Iterable[Tensor], text: Tensor) -> Tensor | None:
-        """What each word sees in an image that comes in parts: the one result of Text-DFH that all pixels share.
-
-        Args:
-            parts: the image's features [B,C,h,w], each pixel in one of them.
-            text: [B,L,D].
-
-        Returns:
-            [B,L,C] for `forward`; None for variants without the second branch, which need nothing of the kind.
-        """
-        if self.variant not in ("full", "ca2"):
-            return None
-        return self.image_guided.over_parts(self.embed(text), map(as_tokens, parts))
 
     @torch.no_grad()
     def word_attention(self, features: Tensor, text: Tensor) -> Tensor:
@@ -231,13 +207,13 @@ class TextGuidedFusion(nn.Module):
         return self
 
     def forward(
-        self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor, seen: Sequence[Tensor | None] = (None, None)
+        self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor, context: Sequence[Tensor | None] = (None, None)
     ) -> Tensor:
         """Refined luma: two [B,1,H,W] in 0..1, text [B,L,D], mask [B,L] -> [B,1,H,W] in 0..1.
 
-        For a tile, `seen` is what the words see in the whole infrared and visible image (`TextDFH.see`).
+        For a tile, `context` is that of the whole infrared and visible image (`TextDFH.forward`).
         """
         f_ir, f_vi = self.network.encode(ir, y)
         return self.network.decode(
-            self.harmonise["ir"](f_ir, text, mask, seen[0]), self.harmonise["vi"](f_vi, text, mask, seen[1])
+            self.harmonise["ir"](f_ir, text, mask, context[0]), self.harmonise["vi"](f_vi, text, mask, context[1])
         )

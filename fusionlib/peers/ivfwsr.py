@@ -1,4 +1,4 @@
-"""IVFWSR: fuses pairs that are not strictly registered, by attention that infrared and visible maps steer together."""
+"""IVFWSR: fuses pairs that are not strictly registered, by attention that infrared and visible maps guide together."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Text-IF: a U-shaped network of channel attention, steered at each level by what CLIP makes of a sentence."""
+"""Text-IF: a U-shaped network of channel attention, guided at each level by CLIP's features of a sentence."""
 
 import functools
 from pathlib import Path

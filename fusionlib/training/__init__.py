@@ -3,7 +3,7 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "detector", "fusion", "instructions", "medical", "objectives", "text_dfh", "trainer",
+    "detector", "fusion", "instructions", "objectives", "text_dfh", "trainer",
 ], {
     "detector": ["SCENE_DETECTOR", "bf16_supported", "evaluate_detector", "train_detector", "train_scene_detector"],
     "fusion": ["train_fusion_network"],

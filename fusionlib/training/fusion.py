@@ -38,7 +38,7 @@ def train_fusion_network(
         )
     set_seed(settings.seed)
     network, loss = FusionNetwork(settings.channels), FusionLoss()
-    network.pass_on(settings.fusion_start)
+    network.init_identity(settings.identity_init)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
@@ -46,7 +46,8 @@ def train_fusion_network(
     size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
     fit(
         network, losses,
-        FusionDataset(train, **size, crops=settings.fusion_crops, relight=settings.fusion_relight),
+        FusionDataset(train, **size, crops=settings.crops_per_image,
+                      exposure_augmentation=settings.exposure_augmentation),
         FusionDataset(validation, **size, train=False), folder, settings, settle=settings.settle,
         optimizer=adam(network, settings.fusion_lr), epochs=settings.fusion_epochs, batch=settings.fusion_batch,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Instructions that Text-DFH learns to follow: words, and what they ask of the image of stage 1. Not in the paper.
 
 The detector in the loss of stage 2 rewards what makes people easier to find, and nothing else: under it, "darker" and
-"brighter" come to mean the same. So that a user can steer the image by words, Text-DFH then learns from crops that have
-an instruction, with the image that it asks for as their target.
+"brighter" come to mean the same. So that a user can change the image by words, Text-DFH then learns from crops that
+have an instruction, with the image that it asks for as their target.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,20 +26,21 @@ class InstructionDataset(FusionDataset):
         pairs, and options of FusionSamples.
         instructions: {name: features [L,D] of ways to say it}.
         answers: features [L,D] of answers about images.
-        keep: share of the crops that carry one of the answers; their instruction is "".
+        answer_fraction: share of the crops that carry one of the answers; their instruction is "".
     """
 
     collate = staticmethod(collate)
 
     def __init__(self, pairs: Sequence[Pair], *, instructions: Mapping[str, Sequence[Tensor]],
-                 answers: Sequence[Tensor], keep: float, **options):  # fmt: skip
+                 answers: Sequence[Tensor], answer_fraction: float, **options):  # fmt: skip
         super().__init__(pairs, **options)
-        self.instructions, self.answers, self.keep = instructions, answers, keep
+        self.instructions, self.answers, self.answer_fraction = instructions, answers, answer_fraction
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """A crop with words."""
         draw = np.random.default_rng([self.seed, self.epoch, index])
-        name = "" if draw.random() < self.keep else list(self.instructions)[draw.integers(len(self.instructions))]
+        answered = draw.random() < self.answer_fraction
+        name = "" if answered else list(self.instructions)[draw.integers(len(self.instructions))]
         ways = self.instructions[name] if name else self.answers
         text = ways[int(draw.integers(len(ways)))]
         return super().sample(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
@@ -130,5 +131,5 @@ def encoded_instructions(dim: int) -> dict[str, list[Tensor]]:
     """
     if dim != DIM:
         raise FusionError(f"instructions have {DIM} features a token, those of the sentence encoder, but the answers "
-                          f"have {dim}: set steer_steps to 0, or take a back end whose answers come as text")
+                          f"have {dim}: set instruction_steps to 0, or take a back end whose answers come as text")
     return {name: encode(list(told.texts[:-1])) for name, told in INSTRUCTIONS.items()}

@@ -42,6 +42,11 @@ class DetectionObjective:
         return total, {"detection": detection.detach() / count, "fidelity": fidelity.detach(), **parts}
 
 
+def fusion_objective(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_f of the refined image, where nothing is detected: a batch as `collate` makes it -> (total, terms)."""
+    return FusionLoss()(refine(model, batch), batch["ir"], split_luma(batch["visible"])[0])
+
+
 class InstructionObjective:
     """The loss that instructions are learned by: mean |F - T| + mean |S(F) - S(T)|, S being `sobel`.
 
@@ -62,7 +67,7 @@ class InstructionObjective:
         """A batch of SteeringSamples as `collate` makes it -> (total, parts)."""
         refined, target = refine(model, batch), self.targets(batch)
         total, _ = self.loss(refined, target, target)  # the larger of the target and itself
-        return total, {"steering": total.detach()}
+        return total, {"instruction": total.detach()}
 
     @torch.no_grad()
     def targets(self, batch: dict) -> Tensor:

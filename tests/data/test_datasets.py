@@ -16,8 +16,8 @@ def pair(dataset, split, i, labelled):
     return Pair(dataset, split, str(i), Path(f"{i}.png"), Path(f"{i}.jpg"), *labels)
 
 
-def settings(detect_on, validation, train_on=()):
-    return Profile(detect_on=detect_on, validation=validation, train_on=train_on)
+def settings(detection_dataset, validation, fusion_datasets=()):
+    return Profile(detection_dataset=detection_dataset, validation=validation, fusion_datasets=fusion_datasets)
 
 
 def split(labelled=10, unlabelled=5, test=4):
@@ -52,7 +52,7 @@ def test_validation_is_spread_over_data_sets_and_stage_1_keeps_to_its_own():
     given = {"train": [pair(name, "train", i, True) for name in "AB" for i in range(10)], "test": []}
     p = parts(given, settings("A", 4))
     assert [x.dataset for x in p.fusion_validation] == ["A", "A", "B", "B"]
-    p = parts(given, settings("A", 4, train_on=("B",)))
+    p = parts(given, settings("A", 4, fusion_datasets=("B",)))
     assert {x.dataset for x in p.fusion_train + p.fusion_validation} == {"B"} and len(p.fusion_train) == 8
 
 

@@ -28,7 +28,7 @@ def measured(predictions, truths, **settings):
 
 
 def test_resampling_is_measuring_the_drawn_images():
-    """Drawing without matching again is measuring a list with images repeated and left out."""
+    """SeededSampling without matching again is measuring a list with images repeated and left out."""
     predictions, truths = scenes(5, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 2)
     for found in predictions:  # scores that other images have as well
         found[:, 4] = found[:, 4].argsort().argsort() / 20

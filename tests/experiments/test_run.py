@@ -19,7 +19,7 @@ def test_the_paper_profile_holds_the_papers_values():
     paper = PROFILES["paper"]
     assert (paper.fusion_epochs, paper.fusion_batch) == (100, 16)
     assert (paper.dfh_epochs, paper.dfh_batch) == (200, 16)
-    assert paper.detect_on == "LLVIP"
+    assert paper.detection_dataset == "LLVIP"
 
 
 def test_overrides():

@@ -25,7 +25,7 @@ from transformers import (
 from fusionlib.data import layouts, load
 from fusionlib.data.synthetic import scene
 from fusionlib.feedback import QUESTION, pretrained
-from fusionlib.feedback.llava import Drawing, Llava
+from fusionlib.feedback.llava import Llava, SeededSampling
 from fusionlib.feedback.replies import to_pil
 from fusionlib.utils.errors import FusionError
 
@@ -152,7 +152,7 @@ def test_drawing_is_reproducible_and_leaves_the_random_state_alone(folder, image
 
 def test_tokens_are_drawn_with_the_probabilities_of_the_softmax():
     scores = torch.tensor([[1.0, 0.0, -2.0, -torch.inf]])
-    draw = Drawing(2.0, [torch.Generator().manual_seed(0)])
+    draw = SeededSampling(2.0, [torch.Generator().manual_seed(0)])
     chosen = torch.cat([draw(None, scores).argmax(1) for _ in range(20_000)])
     expected = torch.tensor([0.5466, 0.3315, 0.1220, 0])  # e^(1/2) : 1 : e^-1 : 0
     torch.testing.assert_close(chosen.bincount(minlength=4) / 20_000, expected, atol=0.01, rtol=0)

@@ -111,7 +111,7 @@ def test_channels_pass_on_the_brightness_of_both_images():
     for layer in (module for module in network.modules() if isinstance(module, torch.nn.Conv2d)):
         layer.weight.data.zero_()
         layer.bias is None or layer.bias.data.zero_()
-    network.pass_on(1.0)
+    network.init_identity(1.0)
     f_ir, f_vi = network.eval().encode(ir, y)  # BatchNorm has seen nothing yet, and changes as good as nothing
     assert torch.corrcoef(torch.cat([ir.flatten()[None], f_ir.detach()[0].flatten(1)])).min() > 0.999
     assert torch.corrcoef(torch.cat([y.flatten()[None], f_vi.detach()[0].flatten(1)])).min() > 0.999
@@ -124,5 +124,5 @@ def test_nothing_is_passed_on_by_default():
     torch.manual_seed(0)
     before, network = FusionNetwork().state_dict(), FusionNetwork()
     network.load_state_dict(before)
-    network.pass_on(0.0)
+    network.init_identity(0.0)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

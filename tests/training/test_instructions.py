@@ -22,7 +22,7 @@ ANSWERS = [torch.full((3, 8), -1.0), torch.full((4, 8), -2.0)]
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    folder, random = tmp_path_factory.mktemp("steered"), np.random.default_rng(0)
+    folder, random = tmp_path_factory.mktemp("instructed"), np.random.default_rng(0)
     write_image(folder / "ir.png", random.integers(0, 255, (64, 64), dtype=np.uint8))
     write_image(folder / "vi.png", random.integers(0, 255, (64, 64, 3), dtype=np.uint8))
     boxes = np.float32([[10, 10, 30, 50]]), ("person",)
@@ -39,7 +39,8 @@ def model():
 
 
 def samples(pairs, keep, **options):
-    return InstructionDataset(pairs, instructions=TOLD, answers=ANSWERS, keep=keep, resize=64, crop=32, **options)
+    given = {"instructions": TOLD, "answers": ANSWERS, "answer_fraction": keep}
+    return InstructionDataset(pairs, **given, resize=64, crop=32, **options)
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)
@@ -89,8 +90,8 @@ def test_targets_are_about_the_image_that_the_words_gave_before(pairs, model):
         target = INSTRUCTIONS[name].change(luma[0], one["ir"][0])[None].clamp(0, 1) if name else luma
         torch.testing.assert_close(losses.targets(one), target)
         expected.append((refined - target).abs().mean() + (sobel(refined) - sobel(target)).abs().mean())
-    assert total.item() == pytest.approx(sum(expected).item() / 3, rel=1e-4) == parts["steering"].item()
-    assert sum(expected) > 0 and list(parts) == ["steering"]
+    assert total.item() == pytest.approx(sum(expected).item() / 3, rel=1e-4) == parts["instruction"].item()
+    assert sum(expected) > 0 and list(parts) == ["instruction"]
 
 
 def test_a_model_that_keeps_to_answers_has_no_loss(pairs, model):
@@ -111,5 +112,5 @@ def test_one_wording_of_each_is_kept_out_of_the_training():
         name: len(told.texts) - 1 for name, told in INSTRUCTIONS.items()}  # fmt: skip
     last = encode([INSTRUCTIONS["darker"].texts[-1]])[0]
     assert not any(way.shape == last.shape and torch.allclose(way, last) for ways in encoded.values() for way in ways)
-    with pytest.raises(FusionError, match=r"the answers have 4096: set steer_steps to 0"):
+    with pytest.raises(FusionError, match=r"the answers have 4096: set instruction_steps to 0"):
         encoded_instructions(4096)

@@ -131,27 +131,27 @@ def test_instructions_are_learned_after_the_detector(pairs, parts, tmp_path):
     train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
 
     def learn(folder, scenes=pairs[4:], **changes):
-        settings = replace(SETTINGS, steer_crop=32, steer_batch=4, dfh_epochs=2, **changes)
+        settings = replace(SETTINGS, instruction_crop=32, instruction_batch=4, dfh_epochs=2, **changes)
         model = text_dfh.train_text_dfh(network, detector, train, validation, tmp_path / folder, settings, scenes)
         return model.harmonise.state_dict()
 
     taught = learn("taught")
-    steered = learn("steered", steer_steps=7)
-    curves = pd.read_csv(tmp_path / "steered" / "steering" / "curves.csv")
-    assert len(curves) == 2 and (curves["steering"] > 0).all()  # 6 steps an epoch
+    instructed = learn("instructed", instruction_steps=7)
+    curves = pd.read_csv(tmp_path / "instructed" / "instructions" / "curves.csv")
+    assert len(curves) == 2 and (curves["instruction"] > 0).all()  # 6 steps an epoch
     pd.testing.assert_frame_equal(
-        *(pd.read_csv(tmp_path / folder / "curves.csv").drop(columns="seconds") for folder in ("taught", "steered"))
+        *(pd.read_csv(tmp_path / folder / "curves.csv").drop(columns="seconds") for folder in ("taught", "instructed"))
     )
-    assert any(not torch.equal(taught[name], steered[name]) for name in taught)
-    still = learn("still", steer_steps=7, steer_lr=0.0)
+    assert any(not torch.equal(taught[name], instructed[name]) for name in taught)
+    still = learn("still", instruction_steps=7, instruction_lr=0.0)
     assert all(torch.equal(taught[name], still[name]) for name in taught)
-    (tmp_path / "steered" / "last.safetensors").unlink()  # as if killed before the last word
-    again = learn("steered", steer_steps=7)
-    assert all(torch.equal(again[name], steered[name]) for name in steered)
+    (tmp_path / "instructed" / "last.safetensors").unlink()  # as if killed before the last word
+    again = learn("instructed", instruction_steps=7)
+    assert all(torch.equal(again[name], instructed[name]) for name in instructed)
     with pytest.raises(FusionError, match="no scenes were given"):
-        learn("none", scenes=(), steer_steps=7)
+        learn("none", scenes=(), instruction_steps=7)
     with pytest.raises(FusionError, match="the answers have 16"):
-        stage_2(pairs, parts, tmp_path / "other", replace(SETTINGS, steer_steps=7), pairs)
+        stage_2(pairs, parts, tmp_path / "other", replace(SETTINGS, instruction_steps=7), pairs)
 
 
 def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path):
@@ -202,7 +202,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(pairs):
     b.epoch = 1
     assert not torch.equal(a[0]["ir"], b[0]["ir"])
     assert a[0]["ir"].shape == a[0]["y"].shape == (1, 32, 32)
-    lit = FusionDataset(pairs, 96, 32, seed=1, relight=1.0)
+    lit = FusionDataset(pairs, 96, 32, seed=1, exposure_augmentation=1.0)
     changed = sum(not torch.equal(a[i]["ir"], lit[i]["ir"]) for i in range(6))
     assert changed >= 4 and torch.equal(lit[0]["y"], lit[0]["y"])
     assert all(0 <= lit[i][what].min() and lit[i][what].max() <= 1 for i in range(6) for what in ("ir", "y"))

@@ -12,11 +12,11 @@ from fusionlib.config import profile
 from fusionlib.data import datasets, load, write_image
 from fusionlib.data.pairs import Pair
 from fusionlib.inference import network as inference
-from fusionlib.training import medical
+from fusionlib.training import train_text_dfh
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization import contact_sheets
 
-SETTINGS = replace(profile("quick"), medical_dfh_epochs=3, medical_dfh_lr=2e-3, dfh_batch=2)
+SETTINGS = replace(profile("quick"), dfh_epochs=3, dfh_lr=2e-3, dfh_batch=2)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_text_dfh_alone_learns_and_lowers_the_fusion_loss(pairs, tmp_path):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     texts = [torch.randn(5 + i, 16) for i in range(4)]
     train, validation = (pairs[:3], texts[:3]), (pairs[3:], texts[3:])
-    refined = medical.train_text_dfh_without_detector(network, train, validation, tmp_path / "run", SETTINGS)
+    refined = train_text_dfh(network, None, train, validation, tmp_path / "run", SETTINGS)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     curves = pd.read_csv(tmp_path / "run" / "curves.csv")
     assert len(curves) == 3 and curves["validation total"].iloc[-1] < curves["validation total"].iloc[0]
@@ -60,8 +60,8 @@ def test_an_untrained_text_dfh_is_stage_1(pairs):
 
 
 def test_no_pairs(tmp_path):
-    with pytest.raises(FusionError, match="pairs to train and to validate on, but got 0 and 0: add subjects"):
-        medical.train_text_dfh_without_detector(models.FusionNetwork((4, 8, 8)), ([], []), ([], []), tmp_path, SETTINGS)
+    with pytest.raises(FusionError, match="pairs to train and to validate on, but got 0 and 0"):
+        train_text_dfh(models.FusionNetwork((4, 8, 8)), None, ([], []), ([], []), tmp_path, SETTINGS)
 
 
 def test_region_is_around_the_tumour_or_where_the_second_modality_is_brightest(pairs):

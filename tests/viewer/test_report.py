@@ -174,7 +174,7 @@ def hostile(run):
     (run / "figures" / f"{HOSTILE}x.html").write_text(ATTACK)
     rows = [{"notebook": HOSTILE, "state": ATTACK, "seconds": "?", "message": f"cell 3: {ATTACK}"}]
     (run / "summary.json").write_text(json.dumps(rows))
-    stage(run, HOSTILE, name=ATTACK, judge=ATTACK)
+    stage(run, HOSTILE, name=ATTACK, held_out_detector=ATTACK)
     manifest = {"train": [pair(ATTACK, [2, 2], [ATTACK])], "test": [], "left_out": [ATTACK]}
     (run / HOSTILE / "manifest.json").write_text(json.dumps(manifest))
 
