@@ -13,8 +13,8 @@ import torch
 from benchmarks.timing import Case
 from fusionlib import ROOT, feedback
 from fusionlib.data.synthetic import scene
+from fusionlib.feedback.backends import Reply, to_pil
 from fusionlib.feedback.llava import Llava
-from fusionlib.feedback.replies import Reply, to_pil
 from fusionlib.utils.errors import FusionError
 
 sys.path.insert(0, str(ROOT / "tests" / "feedback"))

@@ -6,8 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fusionlib.feedback.backends import make
-from fusionlib.feedback.replies import Reply
+from fusionlib.feedback.backends import Reply, make
 from fusionlib.feedback.store import Answer
 from fusionlib.feedback.text_encoder import DIM, encoder_name
 from fusionlib.utils.errors import FusionError

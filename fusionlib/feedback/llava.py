@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, LogitsProcessor
 
 from fusionlib.feedback import pretrained
-from fusionlib.feedback.replies import Reply, to_pil
+from fusionlib.feedback.backends import Reply, to_pil
 from fusionlib.feedback.store import image_fingerprint
 from fusionlib.utils import distributed
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, first_line
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -108,7 +108,7 @@ class Llava:
                 local_files_only=True, trust_remote_code=False, output_loading_info=True, **options,
             )  # fmt: skip
         except Exception as error:  # a truncated file, tensors of another shape, no memory: each has its own
-            raise FusionError(f"{self.folder}: the weights cannot be loaded ({pretrained.first_line(error)}); where "
+            raise FusionError(f"{self.folder}: the weights cannot be loaded ({first_line(error)}); where "
                               f"{self.device} has free memory, a file is damaged: fetch the model again") from error
         if missing := loaded["missing_keys"]:  # transformers would go on with random ones
             raise FusionError(f"{self.folder}: expected weights for all of the model, found none for {len(missing)} of "

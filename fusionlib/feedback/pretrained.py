@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, first_line
 
 DESCRIPTION = ["*.json", "*.jinja", "*.model", "*.txt"]  # configuration, processor, tokenizer
 WEIGHTS = ["model*.safetensors"]
@@ -154,9 +154,3 @@ def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:
 def _how_to_fetch(model: str, revision: str | None) -> str:
     wanted = f"{model} --revision {revision}" if revision else model
     return f"fetch it once with `hf download {wanted}`, or set download=True"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message that is not empty, or its type: for a sentence of ours."""
-    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)

@@ -1,18 +1,19 @@
-"""Ask a back end about images, and keep which image goes with which answer."""
+"""The loop that asks: batches, the store, failures, and shares of several processes; and whose answer an image has."""
 
 import datetime
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from fusionlib.feedback.backends import make
 from fusionlib.feedback.controls import Shuffled
-from fusionlib.feedback.progress import Progress
 from fusionlib.feedback.store import Answer, Store, answer_key, image_fingerprint
 from fusionlib.feedback.text_encoder import encode
 from fusionlib.utils.distributed import gather, process
@@ -71,13 +72,10 @@ def ask(
         "settings": json.dumps(responder.settings, sort_keys=True), "encoder": responder.encoder,
     }  # fmt: skip
     count = len(images) if hasattr(images, "__len__") else None if names is None else len(names)
-    folder = None if store is None else store.folder
-    progress = Progress(f"asking {label}", count, folder, state.num_processes, state.is_main_process)
-    try:
-        share = _share(images, names, state.process_index, state.num_processes)
-        part = _run(share, responder, record, store, batch, progress)
-    finally:
-        progress.close()
+    share = _share(images, names, state.process_index, state.num_processes)
+    with tqdm(total=count, desc=f"asking {label}", unit=" images", leave=False, delay=5,
+              disable=not state.is_main_process) as bar:  # fmt: skip
+        part = _run(share, responder, record, store, batch, bar, state.num_processes)
     part = _joined(gather(part))
     if part.failed:
         raise _failure(part, count, store) from part.failed[0][1]
@@ -87,6 +85,39 @@ def ask(
             raise FusionError(f"there must be a name for each image, but there are {len(names)} for {len(answers)}")
         answers = [replace(answer, name=name) for answer, name in zip(answers, names)]
     return shuffled.deal(answers) if shuffled else answers
+
+
+def write_assignment(path: str | Path, answers: Sequence[Answer]) -> None:
+    """Write the key of each answer under its name, as JSON; names must differ.
+
+    Raises:
+        FusionError: two answers have the same name.
+    """
+    keys = {answer.name: answer_key(vars(answer)) for answer in answers}
+    if len(keys) < len(answers):
+        raise FusionError(f"{path}: expected a name for each of {len(answers)} answers, found {len(keys)} different "
+                          "ones; give ask the names of the images")
+    write_atomically(path, json.dumps(keys, indent=1).encode())
+
+
+def read_assignment(path: str | Path, store: Store, names: Sequence[str]) -> list[Answer]:
+    """The answers that `write_assignment` noted for these names, in their order; features are read when needed.
+
+    Raises:
+        FusionError: no such file, or a name or an answer that is missing.
+    """
+    try:
+        keys = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise FusionError(f"{path}: expected the answers' keys, but it cannot be read ({error}): ask again") from error
+    if unknown := [name for name in names if name not in keys]:
+        raise FusionError(f"{path}: expected an answer for each of {len(names)} images, found none for {unknown[0]}; "
+                          "ask about it too")
+    found = store.find(keys[name] for name in names)
+    if lost := [name for name in names if keys[name] not in found]:
+        raise FusionError(f"{store.folder}: expected the answers that {path} names, found none for {lost[0]} and "
+                          f"{len(lost) - 1} others; ask again")
+    return [found[keys[name]] for name in names]
 
 
 @dataclass
@@ -108,8 +139,12 @@ def _share(images, names, process: int, processes: int) -> Iterator[tuple[int, s
         yield index, names[index] if names is not None and index < len(names) else "", image
 
 
-def _run(share, responder, record: dict, store: Store | None, batch: int, progress: Progress) -> _Part:
-    """Look up, and ask in full batches, however the images that the store knows are strewn among the others."""
+def _run(share, responder, record: dict, store: Store | None, batch: int, bar: tqdm, processes: int) -> _Part:
+    """Look up, and ask in full batches, however the images that the store knows are strewn among the others.
+
+    The bar counts what is asked, for rate and time left: what is known leaves its total. The other processes are taken
+    to be as fast as this one.
+    """
     part, waiting, in_a_row = _Part(), {}, 0
     while True:
         group, new = list(itertools.islice(share, batch)), {}
@@ -120,18 +155,31 @@ def _run(share, responder, record: dict, store: Store | None, batch: int, progre
                 new[key] = (index, own, image)
         if store is not None and new:
             part.answers |= store.find(new)
-        waiting |= {key: value for key, value in new.items() if key not in part.answers}
+        new = {key: value for key, value in new.items() if key not in part.answers}
+        waiting |= new
+        if bar.total is not None:
+            bar.total -= (len(group) - len(new)) * processes
         while len(waiting) >= batch or (waiting and not group):
-            progress.begin(len(part.keys) - len(waiting))
             good, failed = _asked([waiting.pop(key) for key in list(waiting)[:batch]], responder)
             part.answers |= {answer_key(vars(a)): a for a in good} if store is None else store.put(good)
             part.failed += failed
-            progress.advance(len(part.keys) - len(waiting), good)
+            asked = (len(good) + len(failed)) * processes
+            left = None if bar.total is None else bar.total - bar.n - asked
+            bar.set_postfix(_facts(len(part.failed), good, left, store), refresh=False)
+            bar.update(asked)
             in_a_row = 0 if good else in_a_row + len(failed)
             if in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 return part
         if not group:
             return part
+
+
+def _facts(failed: int, good: list[Answer], left: int | None, store: Store | None) -> dict[str, float]:
+    """What stands beside the bar: failures, and gigabytes that the answers to come will take and that are free."""
+    facts = {"failed": failed}
+    if good and left is not None:
+        facts["GB to come"] = sum(answer.kept.nbytes for answer in good) / len(good) * left / 1e9
+    return facts if store is None else facts | {"GB free": shutil.disk_usage(store.folder).free / 1e9}
 
 
 def _asked(batch: list[tuple[int, dict, Tensor]], responder) -> tuple[list[Answer], list[tuple[str, Exception]]]:
@@ -177,36 +225,3 @@ def _failure(part: _Part, count: int | None, store: Store | None) -> FusionError
         f"{len(part.failed)} images got no answer ({'; '.join(told[:3])}{rest}); the answers to {done} of {total} "
         f"images {kept}"
     )
-
-
-def write_assignment(path: str | Path, answers: Sequence[Answer]) -> None:
-    """Write the key of each answer under its name, as JSON; names must differ.
-
-    Raises:
-        FusionError: two answers have the same name.
-    """
-    keys = {answer.name: answer_key(vars(answer)) for answer in answers}
-    if len(keys) < len(answers):
-        raise FusionError(f"{path}: expected a name for each of {len(answers)} answers, found {len(keys)} different "
-                          "ones; give ask the names of the images")
-    write_atomically(path, json.dumps(keys, indent=1).encode())
-
-
-def read_assignment(path: str | Path, store: Store, names: Sequence[str]) -> list[Answer]:
-    """The answers that `write_assignment` noted for these names, in their order; features are read when needed.
-
-    Raises:
-        FusionError: no such file, or a name or an answer that is missing.
-    """
-    try:
-        keys = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise FusionError(f"{path}: expected the answers' keys, but it cannot be read ({error}): ask again") from error
-    if unknown := [name for name in names if name not in keys]:
-        raise FusionError(f"{path}: expected an answer for each of {len(names)} images, found none for {unknown[0]}; "
-                          "ask about it too")
-    found = store.find(keys[name] for name in names)
-    if lost := [name for name in names if keys[name] not in found]:
-        raise FusionError(f"{store.folder}: expected the answers that {path} names, found none for {lost[0]} and "
-                          f"{len(lost) - 1} others; ask again")
-    return [found[keys[name]] for name in names]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from fusionlib.feedback.replies import Reply
+from fusionlib.feedback.backends import Reply
 from fusionlib.feedback.text_encoder import encoder_name
 from fusionlib.utils.code import code_of
 

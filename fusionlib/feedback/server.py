@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from fusionlib.feedback.replies import Reply, to_pil
+from fusionlib.feedback.backends import Reply, to_pil
 from fusionlib.feedback.text_encoder import encoder_name
 from fusionlib.utils.errors import FusionError
 

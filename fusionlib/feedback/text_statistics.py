@@ -44,16 +44,15 @@ def statistics(answers: Sequence[Answer]) -> pd.Series:
     if not answers:
         raise FusionError("there are no answers to count: ask first")
     texts = [words(answer.text) for answer in answers]
-    total = max(1, sum(map(len, texts)))
-    lengths = {"words": [len(t) for t in texts], "tokens": [answer.tokens for answer in answers]}
-    spread = pd.DataFrame(lengths).agg(["min", "median", "max"])
+    lengths = pd.DataFrame({"words": map(len, texts), "tokens": [answer.tokens for answer in answers]})
+    spread = lengths.agg(["min", "median", "max"]).unstack()
+    total = max(1, lengths["words"].sum())
     return pd.Series(
-        {"images": len(answers)}
-        | {f"{unit}, {what}": spread.loc[what, unit] for unit in lengths for what in spread.index}
+        {"images": len(answers)} | dict(zip(map(", ".join, spread.index), spread))
         | {"distinct answers": len({answer.text for answer in answers}) / len(answers)}
         | {"distinct-1": len({word for text in texts for word in text}) / total}
         | {"distinct-2": len({pair for text in texts for pair in itertools.pairwise(text)}) / total}
-    )
+    )  # fmt: skip
 
 
 def frequent(answers: Sequence[Answer], count: int = 8) -> pd.DataFrame:
@@ -62,18 +61,16 @@ def frequent(answers: Sequence[Answer], count: int = 8) -> pd.DataFrame:
     Returns:
         Columns kind ("clause" or "words"), advice, and share: of the answers, those that hold it.
     """
-    found = {"clause": Counter(), "words": Counter()}
+    found = Counter()
     for answer in answers:
         parts = clauses(answer.text)
-        found["clause"].update(set(parts))
         content = [[word for word in words(part) if word not in FUNCTION_WORDS] for part in parts]
-        found["words"].update({" ".join(pair) for part in content for pair in itertools.pairwise(part)})
-    rows = [
-        {"kind": kind, "advice": advice, "share": number / len(answers)}
-        for kind, counter in found.items()
-        for advice, number in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:count]
-    ]
-    return pd.DataFrame(rows, columns=["kind", "advice", "share"])
+        pairs = {" ".join(pair) for part in content for pair in itertools.pairwise(part)}
+        found.update({("clause", part) for part in parts} | {("words", pair) for pair in pairs})
+    rows = [(*advice, number / len(answers)) for advice, number in found.items()]
+    table = pd.DataFrame(rows, columns=["kind", "advice", "share"])
+    table = table.sort_values(["kind", "share", "advice"], ascending=[True, False, True])
+    return table.groupby("kind").head(count).reset_index(drop=True)
 
 
 def nearest(answers: Sequence[Answer], k: int = 3) -> tuple[Tensor, Tensor]:
@@ -89,12 +86,10 @@ def nearest(answers: Sequence[Answer], k: int = 3) -> tuple[Tensor, Tensor]:
         raise FusionError(f"k must be from 1 to the number of answers less one, {len(answers) - 1}, but is {k}")
     mean = torch.stack([answer.features.mean(0) for answer in answers])
     mean = torch.nn.functional.normalize(mean, dim=1)
-    cosines, indices = [], []
-    for start in range(0, len(mean), 1024):  # not all against all at once: 160,000 answers would need 100 GB
-        block = mean[start : start + 1024] @ mean.T
-        rows = torch.arange(len(block))
-        block[rows, start + rows] = -torch.inf
-        best = block.topk(k)
-        cosines.append(best.values.clamp(-1, 1))
-        indices.append(best.indices)
-    return torch.cat(indices), torch.cat(cosines)
+    best = []
+    for number, block in enumerate(mean.split(1024)):  # not all against all at once: 160,000 answers would need 100 GB
+        cosines = block @ mean.T
+        cosines.diagonal(1024 * number).fill_(-torch.inf)
+        best.append(cosines.topk(k))
+    cosines, indices = map(torch.cat, zip(*best))
+    return indices, cosines.clamp(-1, 1)

@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, tokens: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens [B,N,C], context [B,M,C], mask [B,M] True for real context tokens -> [B,N,C]."""
-        value = self.value(context)  # first: the order decides in which order gradients are summed, and so their last bits
+        value = self.value(context)  # first: gradients are summed in this order, which decides their last bits
         return self.output(attend(self.query(tokens), self.key(context), value, mask), tokens)
 
 

@@ -12,8 +12,9 @@ class FusionError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an exception says, or its kind where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of an exception's message that is not empty, or its type: for a sentence of ours."""
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 def is_main_process() -> bool:

@@ -13,7 +13,7 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
 
 BEST, SECOND = "#E03131", "#1C7ED6"  # red and blue as in the paper, legible on white and on black
-_CSS = [
+CSS = [
     ("caption", "caption-side: top; text-align: left; padding-bottom: 0.6em"),
     ("th, td", "text-align: right; vertical-align: top; padding: 0.3em 0.8em"),
     ("td", "white-space: pre-line; font-variant-numeric: tabular-nums"),
@@ -63,7 +63,7 @@ def show_table(table: pd.DataFrame) -> Styler:
     shown, classes = _texts(table)
     styler = _Table(shown, uuid=f"{zlib.crc32(table.attrs['caption'].encode()):08x}", cell_ids=False)
     styler.set_caption(html.escape(_caption(table))).set_table_styles(
-        [{"selector": selector, "props": props} for selector, props in _CSS])
+        [{"selector": selector, "props": props} for selector, props in CSS])
     styler.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
     return styler.set_td_classes(classes).hide(names=True)
 

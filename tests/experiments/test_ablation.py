@@ -15,7 +15,7 @@ from fusionlib.data.splits import Parts, evenly_spaced
 from fusionlib.experiments import ablation, ablation_analysis
 from fusionlib.experiments import run as runs
 from fusionlib.experiments.ablation import CONTROLS, FULL, PAPER, STAGE_1, AblationStudy, Experiment
-from fusionlib.feedback.replies import Reply
+from fusionlib.feedback.backends import Reply
 from fusionlib.inference import network as inference
 from fusionlib.models import FusionNetwork
 from fusionlib.utils.errors import FusionError

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from fusionlib import feedback
-from fusionlib.feedback.replies import Reply
+from fusionlib.feedback.backends import Reply
 from fusionlib.feedback.store import answer_key, image_fingerprint
 from fusionlib.utils.errors import FusionError
 

@@ -25,8 +25,8 @@ from transformers import (
 from fusionlib.data import layouts, load
 from fusionlib.data.synthetic import scene
 from fusionlib.feedback import QUESTION, pretrained
+from fusionlib.feedback.backends import to_pil
 from fusionlib.feedback.llava import Llava, SeededSampling
-from fusionlib.feedback.replies import to_pil
 from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,8 +12,8 @@ import torch
 from slow import BATCH, Read, Slow, pictures
 
 from fusionlib import feedback
-from fusionlib.feedback import progress
-from fusionlib.feedback.replies import Reply
+from fusionlib.feedback import querying
+from fusionlib.feedback.backends import Reply
 from fusionlib.feedback.store import image_fingerprint
 from fusionlib.utils.errors import FusionError
 from tests.launched import launched
@@ -228,29 +227,36 @@ def test_of_a_list_only_what_is_needed_is_read():
     assert images.read == (0, 1, 2)
 
 
-def test_a_long_run_says_once_how_much_is_left(monkeypatch, capsys, store):
-    monkeypatch.setattr(progress, "LONG", 0)
-    feedback.ask(pictures(11), Slow(seconds=0.01), store=store, batch=3)
-    assert re.fullmatch(r"5 images left: about 0 min and 0\.0 GB\n", capsys.readouterr().out)
-    feedback.ask(pictures(11), Slow(), store=store, batch=3)
-    assert capsys.readouterr() == ("", "")  # not even a bar, when the store knows all
+def test_the_bar_counts_what_is_asked_and_what_fails(monkeypatch, capsys, store):
+    shown = []
+
+    class Bar(querying.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            shown.append((self.n, self.total, self.postfix.split(",")[0]))
+
+    monkeypatch.setattr(querying, "tqdm", Bar)
+    some = pictures(11)
+    feedback.ask(some[:2], Slow(), store=store)
+    assert shown.pop() == (2, 2, "failed=0")
+    with pytest.raises(FusionError, match="1 images got no answer"):
+        feedback.ask(some, Slow(broken=[image_fingerprint(some[6])]), store=store, batch=3)
+    assert [counts for *counts, _ in shown] == [[3, 9], [6, 9], [9, 9]]  # two of the eleven are known
+    assert [failed for *_, failed in shown] == ["failed=0", "failed=1", "failed=1"]
+    shown.clear()
+    feedback.ask(some[:6], Slow(), store=store, batch=3)
+    assert shown == [] and capsys.readouterr() == ("", "")  # not even a bar, when the store knows all
 
 
-def test_the_estimate(monkeypatch, capsys, tmp_path):
+def test_the_bar_tells_how_much_the_answers_will_take(monkeypatch, store):
     backend = Slow()
     backend.reply = lambda images, question: [Reply("", torch.zeros(128, 2048))]
-    answer = feedback.ask(pictures(1), backend)[0]
-    clock = iter([90.0, 90 + 32 * 4.029])  # the first batch took long, since it read the weights
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    bar = progress.Progress("asking", 2000, tmp_path)
-    bar.begin(0)
-    bar.advance(32, [answer] * 32)
-    bar.advance(64, [answer] * 32)
-    bar.close()
-    assert capsys.readouterr().out == "1,936 images left: about 2 h 10 min and 1.0 GB\n"
-    monkeypatch.setattr(progress.shutil, "disk_usage", lambda _: type("", (), {"free": 5e8}))
-    assert bar._lack(1e9) == f", but only 0.5 GB are free in {tmp_path}"
-    assert [progress.duration(s) for s in (90, 3599, 7800, 2e5)] == ["2 min", "1 h 0 min", "2 h 10 min", "2 d 7 h"]
+    answers = feedback.ask(pictures(1), backend) * 32
+    monkeypatch.setattr(querying.shutil, "disk_usage", lambda _: type("", (), {"free": 5e8}))
+    gigabytes = 1936 * 128 * 2048 * 2 / 1e9  # in half precision
+    assert querying._facts(3, answers, 1936, store) == {
+        "failed": 3, "GB to come": pytest.approx(gigabytes), "GB free": 0.5}  # fmt: skip
+    assert querying._facts(0, answers, None, None) == querying._facts(0, [], 1936, None) == {"failed": 0}
 
 
 def test_unknown_back_ends_and_options_are_told_the_choices(images):

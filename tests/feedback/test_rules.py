@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from fusionlib.experiments.stages import MEDICAL_QUESTION
 from fusionlib.feedback import QUESTION
 from fusionlib.feedback.rules import Rules, advise, image_statistics
-from fusionlib.training.medical import QUESTION as MEDICAL_QUESTION
 
 
 def scene(level=0.4, warm=0.9, noise=0.0, size=(240, 320)):

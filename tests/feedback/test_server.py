@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from fusionlib import feedback
-from fusionlib.feedback.replies import to_pil
+from fusionlib.feedback.backends import to_pil
 from fusionlib.feedback.server import Server
 from fusionlib.feedback.text_encoder import encoder_name
 from fusionlib.utils.errors import FusionError

@@ -1,10 +1,11 @@
-"""What a report shows of a run: its notebooks, data, tables, figures and settings, and where each came from.
+"""What a report shows of a run: its notebooks, data, settings and versions, and where each came from.
 
 A report is made of what is there. A notebook that failed has its message, a stage that is not finished says so, and a
 file that cannot be read is named; only a folder without any executed notebook is refused.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,41 +37,40 @@ class Notebook:
     def title(self) -> str:
         """The first heading of the notebook without its number; without one, its name."""
         cells = self.content.cells if self.content else []
-        lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-        heading = next((line[2:].strip() for line in lines if line.startswith("# ")), self.name)
-        return heading.removeprefix(self.name[:2]).strip(" _") or self.name
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A folder with results: `record` is what `runs.Stage.finish` wrote, and empty while the stage is unfinished."""
-
-    name: str
-    record: dict
+        source = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        heading = re.search(rf"^# (?:{self.name[:2]})?[ _]*(.*\S)", source, re.MULTILINE)
+        return heading[1] if heading else self.name
 
     @property
-    def settings(self) -> dict:
-        """The profile that the stage ran with."""
-        return self.record.get("profile") or {}
+    def has_error(self) -> bool:
+        """Whether a cell failed; a notebook can also be stopped from outside."""
+        return any(output.output_type == "error" for cell in self.content.cells for output in cell.get("outputs", ()))
 
 
 @dataclass
 class Contents:
-    """All that a report shows, in the order of the notebooks. `problems` has a sentence for each unreadable file."""
+    """What a run recorded, in the order of the notebooks.
+
+    stages: by folder, what `runs.Stage.finish` wrote, and {} while the stage is unfinished.
+    manifests: by the name of the notebook that wrote it.
+    problems: a sentence for each unreadable file.
+    """
 
     folder: Path
     notebooks: list[Notebook] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
-    manifests: dict[str, dict] = field(default_factory=dict)  # by the name of the notebook that wrote it
-    figures: list[Path] = field(default_factory=list)
-    tables: list[Path] = field(default_factory=list)
+    stages: dict[str, dict] = field(default_factory=dict)
+    manifests: dict[str, dict] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> dict[str, dict]:
+        """The profile that each stage ran with, of the stages that recorded one."""
+        return {name: record["profile"] for name, record in self.stages.items() if record.get("profile")}
 
     def profile(self, number: str = "") -> str:
         """Name of the profile, of the notebook of this number where it recorded one."""
-        names = [str(s.settings["name"]) for s in self.stages if s.settings.get("name")]
-        own = [str(s.settings["name"]) for s in self.stages if s.settings.get("name") and s.name[:2] == number]
-        return (own or names or [self.folder.name])[0]
+        names = {stage: str(profile["name"]) for stage, profile in self.settings.items() if profile.get("name")}
+        return [*(names[stage] for stage in names if stage[:2] == number), *names.values(), self.folder.name][0]
 
     def datasets(self, number: str = "") -> str:
         """Names of the data sets of a notebook: of its own manifest, or else of that of notebook 01."""
@@ -81,13 +81,12 @@ class Contents:
     @property
     def feedback(self) -> str:
         """Who gave the feedback, as notebook 03 recorded it; empty where it did not run."""
-        models = [(s.record.get("inputs") or {}).get("model") for s in self.stages if s.name.startswith("03")]
+        models = [(record.get("inputs") or {}).get("model") for name, record in self.stages.items() if name[:2] == "03"]
         return str(next(filter(None, models), ""))
 
     def about(self, number: str = "") -> str:
         """What a picture or table is of, in one line."""
-        data = self.datasets(number)
-        return f"profile {self.profile(number)}, {data or 'data not recorded'}"
+        return f"profile {self.profile(number)}, {self.datasets(number) or 'data not recorded'}"
 
 
 def read(folder: str | Path) -> Contents:
@@ -101,21 +100,18 @@ def read(folder: str | Path) -> Contents:
     if not files:
         raise FusionError(f"{contents.folder}: expected the executed notebooks of a run, found none; make them with "
                           "python -m fusionlib run --profile quick, or give the folder of another run with --run")
-    summary = _json(contents, contents.folder / "summary.json", list) or []
+    summary = _json(contents, contents.folder / "summary.json", list)
     rows = {str(row["notebook"]): row for row in summary if isinstance(row, dict) and "notebook" in row}
     for name in sorted(files.keys() | rows.keys()):
         contents.notebooks.append(_notebook(contents, name, files.get(name), rows.get(name, {})))
     for mark in sorted(contents.folder.rglob("fingerprint.json")):
         name = mark.parent.relative_to(contents.folder).as_posix()
         if "@" not in name:  # kept aside: made with other settings than the rest
-            contents.stages.append(Stage(name, _json(contents, mark.with_name("provenance.json"), dict) or {}))
+            contents.stages[name] = _json(contents, mark.with_name("provenance.json"), dict)
     for path in sorted(contents.folder.glob(f"{NUMBERED}/**/manifest.json")):
-        name = path.relative_to(contents.folder).parts[0]
-        manifest = None if "@" in str(path.relative_to(contents.folder)) else _json(contents, path, dict)
-        if manifest:
-            contents.manifests[name] = manifest
-    contents.figures = sorted((contents.folder / "figures").glob("*.png"))
-    contents.tables = sorted((contents.folder / "figures").glob("*.html"))
+        name = path.relative_to(contents.folder)
+        if "@" not in str(name) and (manifest := _json(contents, path, dict)):
+            contents.manifests[name.parts[0]] = manifest
     return contents
 
 
@@ -123,9 +119,11 @@ def data_rows(contents: Contents) -> list[dict]:
     """One row per data set and part of each manifest: pairs, labelled ones, labels by class, sizes."""
     rows = []
     for name, manifest in contents.manifests.items():
-        entries = [(str(entry.get("dataset")), part, entry) for part in PARTS for entry in manifest.get(part, ())]
-        for dataset, part in dict.fromkeys(entry[:2] for entry in sorted(entries, key=lambda e: e[0])):
-            chosen = [entry for *key, entry in entries if key == [dataset, part]]
+        groups = {}
+        for part in PARTS:
+            for entry in manifest.get(part, ()):
+                groups.setdefault((str(entry.get("dataset")), part), []).append(entry)
+        for (dataset, part), chosen in sorted(groups.items(), key=lambda group: group[0][0]):
             labels = Counter(label for entry in chosen for label in entry.get("classes") or ())
             sizes = sorted({tuple(entry["size"]) for entry in chosen if entry.get("size")}, key=lambda s: s[0] * s[1])
             rows.append({
@@ -143,28 +141,33 @@ def settings_rows(contents: Contents) -> list[dict]:
 
     A stage keeps the settings of the time when it ran, so a setting can have several values, with the stages of each.
     """
-    with_settings = [stage for stage in contents.stages if stage.settings]
-    rows = []
-    for key in dict.fromkeys(key for stage in with_settings for key in stage.settings):
-        values = {}
-        for stage in with_settings:
-            if key in stage.settings:
-                values.setdefault(_plain(stage.settings[key]), []).append(stage.name)
-        known = PROFILES.get(contents.profile())
-        usual = _plain(getattr(known, key)) if hasattr(known, key) else ""
-        shown = "; ".join(f"{v} ({', '.join(stages)})" for v, stages in values.items())
+    rows, known = [], PROFILES.get(contents.profile())
+    for key, values in _by_value(contents.settings).items():
+        shown = "; ".join(f"{value} ({', '.join(stages)})" for value, stages in values.items())
         value = next(iter(values)) if len(values) == 1 else shown
-        rows.append({"setting": key, "value": value, "usual": "" if value == usual else usual})
+        usual = plain(getattr(known, key, ""))
+        rows.append({"setting": key, "in this run": value, "in the profile": "" if value == usual else usual})
     return rows
 
 
 def versions(contents: Contents) -> dict[str, str]:
     """Versions of the packages; several where the stages differ."""
-    found = {}
-    for stage in contents.stages:
-        for package, version in (stage.record.get("versions") or {}).items():
-            found.setdefault(str(package), {})[str(version)] = None
+    found = _by_value({name: record.get("versions") or {} for name, record in contents.stages.items()})
     return {package: ", ".join(numbers) for package, numbers in found.items()}
+
+
+def plain(value) -> str:
+    """A setting as text, the same for a tuple and the list that json makes of it."""
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _by_value(records):
+    """{key: {value: stages that have it}} of {stage: {key: value}}."""
+    found = {}
+    for stage, record in records.items():
+        for key, value in record.items():
+            found.setdefault(str(key), {}).setdefault(plain(value), []).append(stage)
+    return found
 
 
 def _notebook(contents, name, path, row):
@@ -182,20 +185,15 @@ def _notebook(contents, name, path, row):
 
 
 def _json(contents, path, wanted):
-    """The content of a file, or None where it is missing; what cannot be read is a problem."""
+    """The content of a file, and nothing where it is missing; what cannot be read is a problem."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, wanted):
             return content
         found = f"a {type(content).__name__}"
     except FileNotFoundError:
-        return None
+        return wanted()
     except (OSError, ValueError) as error:
         found = str(error)
     contents.problems.append(f"{path}: expected a json {wanted.__name__}, found {found}; run the notebook again")
-    return None
-
-
-def _plain(value):
-    """A setting as text, the same for a tuple and the list that json makes of it."""
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return wanted()

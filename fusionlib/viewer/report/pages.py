@@ -1,8 +1,5 @@
 """The report as a folder of pages that need no server and no network, and can be zipped and sent as it is."""
 
-import base64
-import hashlib
-import io
 import re
 import shutil
 from pathlib import Path
@@ -12,18 +9,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from fusionlib.experiments.suite import EXPORTED
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
 from fusionlib.viewer.report import cells, contents
+from fusionlib.visualization.table_export import CSS
 
 INDEX = "index.html"
-FIGURES, PREVIEWS = "figures", "previews"  # folders of the report, beside `cells.PICTURES`
+FIGURES = "figures"  # folder of the run, and of the report
 MARK = '<meta name="generator" content="fusionlib report">'  # what tells a report from somebody else's folder
-PREVIEW = (1000, 1000)  # pixels; previews are shown at half of it at most
 
 
 def write_report(folder: str | Path, out: str | Path = "", problems: list[str] | None = None) -> Path:
-    """Write the report of a run: index.html, a page for each notebook, and their pictures, tables and figures as files.
+    """Write the report of a run: index.html, a page for each notebook, and tables and figures as files.
 
     Args:
         folder: of the run, with the executed notebooks, such as data/runs/quick.
@@ -39,46 +37,39 @@ def write_report(folder: str | Path, out: str | Path = "", problems: list[str] |
     run = contents.read(folder)
     out = Path(out).expanduser() if out else run.folder / "report"
     try:
-        return _write(run, out)
+        _write(run, out)
     except OSError as error:
         raise FusionError(f"{error.filename or out}: expected a folder to write the report to, found one that refuses "
                           f"({error.strerror}); give another one with --out") from None
     finally:
         if problems is not None:
             problems += run.problems
+    return out / INDEX
 
 
 def _write(run, out):
     _clear(out)
-    for name in (FIGURES, PREVIEWS, cells.PICTURES):
-        (out / name).mkdir(parents=True)
-    figures = [shown for path in run.figures if (shown := _figure(run, path, out))]
-    tables = [shown for path in run.tables if (shown := _table(run, path, out))]
-    environment = _environment()
-    shared = {
-        "run": run,
-        "title": f"Run {run.folder.resolve().name}",
-        "links": {n.name: f"{n.name}.html" for n in run.notebooks if n.content},
-        "index": INDEX,
-    }
-    environment.globals.update(shared)
+    shown = [notebook for notebook in run.notebooks if notebook.content]
+    environment = Environment(
+        loader=FileSystemLoader(cells.TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"duration": _duration, "plain": contents.plain}
+    environment.globals |= {
+        "run": run, "title": f"Run {run.folder.resolve().name}", "shown": shown, "index": INDEX, "mark": Markup(MARK),
+        "style": Markup("\n".join(f"{selector} {{ {properties} }}" for selector, properties in CSS)),
+    }  # fmt: skip
+    paths = sorted(path for path in (run.folder / FIGURES).glob("*") if path.suffix in (".png", ".html"))
     page = environment.get_template("index.html.j2").render(
-        figures=figures, tables=tables, data=contents.data_rows(run), settings=contents.settings_rows(run),
-        versions=contents.versions(run),
+        exhibits=[exhibit for path in paths if (exhibit := _exhibit(run, path, out))],
+        data=contents.data_rows(run), settings=contents.settings_rows(run), versions=contents.versions(run),
     )  # fmt: skip
     write_atomically(out / INDEX, page.encode())
-    shown = [notebook for notebook in run.notebooks if notebook.content]
-    for index, notebook in enumerate(shown):
-        about = run.about(notebook.name[:2])
-        body, sections, pictures = cells.body(notebook.content, index, notebook.name, about)
-        for name, data in pictures.items():
-            write_atomically(out / name, data)
-        page = environment.get_template("notebook.html.j2").render(
-            notebook=notebook, about=about, body=body, sections=sections,
-            before=shown[index - 1] if index else None, after=(shown[index + 1 :] or [None])[0],
-        )  # fmt: skip
+    parts = environment.get_template("parts.html.j2").module
+    for notebook in shown:
+        top = parts.top(notebook, cells.sections(notebook.content))
+        page = cells.page(notebook.content, f"{notebook.title}, {run.folder.resolve().name}", parts.head(), top)
         write_atomically(out / f"{notebook.name}.html", page.encode())
-    return out / INDEX
 
 
 def _clear(out):
@@ -86,54 +77,38 @@ def _clear(out):
     if (out / INDEX).is_file() and MARK in (out / INDEX).read_text(encoding="utf-8", errors="replace"):
         for path in out.glob(f"{contents.NUMBERED}.html"):
             path.unlink()
-        for name in (FIGURES, PREVIEWS, cells.PICTURES):
-            shutil.rmtree(out / name, ignore_errors=True)
+        shutil.rmtree(out / FIGURES, ignore_errors=True)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FusionError(f"{out}: expected a new or empty folder, or one with an earlier report, found another one; "
                           "give another one with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    (out / FIGURES).mkdir(parents=True)
     write_atomically(out / INDEX, MARK.encode())  # so that after an interrupt the folder is known as a report
 
 
-def _figure(run, path, out):
-    """Copy a figure and make its preview."""
-    preview = out / PREVIEWS / f"{path.stem}.webp"
+def _exhibit(run, path, out):
+    """What is shown of a figure (png) or table (html), whose files are copied; None where it cannot be read."""
     try:
-        with Image.open(path) as picture:
-            size = picture.size
-            picture = picture.convert("RGB")
-            picture.thumbnail(PREVIEW)
-        buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", quality=82)
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.load()
+            shown = {"width": picture.width, "height": picture.height}
+        else:
+            table = BeautifulSoup(path.read_text(encoding="utf-8", errors="replace"), "html.parser").table
+            if table is None:
+                raise ValueError("none")
+            shown = {"html": cells.harmless(str(table))}
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises each of them for broken files
-        run.problems.append(f"{path}: expected a picture, found {error}; run its notebook again")
+        kind = "picture" if path.suffix == ".png" else "page with a table"
+        run.problems.append(f"{path}: expected a {kind}, found {error}; run its notebook again")
         return None
-    write_atomically(preview, buffer.getvalue())
-    return _exhibit(run, path, out, (".png", ".pdf")) | {
-        "preview": f"{PREVIEWS}/{preview.name}", "width": picture.width, "height": picture.height, "size": size}
-
-
-def _table(run, path, out):
-    """Copy a table; what is shown of it is the table itself and its style."""
-    soup = BeautifulSoup(cells.harmless(path.read_text(encoding="utf-8", errors="replace")), "html.parser")
-    if soup.table is None:
-        run.problems.append(f"{path}: expected a page with a table, found none; run its notebook again")
-        return None
-    style = soup.body.style if soup.body else None
-    return _exhibit(run, path, out, (".html", ".csv", ".tex")) | {"html": Markup(f"{style or ''}{soup.table}")}
-
-
-def _exhibit(run, path, out, suffixes):
-    files = [file for suffix in suffixes if (file := path.with_suffix(suffix)).is_file()]
+    files = [file for suffix in EXPORTED if (file := path.with_suffix(suffix)).is_file()]
     for file in files:
         shutil.copy(file, out / FIGURES / file.name)
-    number = path.name[:2]
-    return {
-        "name": path.stem,
-        "title": _title(path.stem.removeprefix(number)) or path.stem,
-        "notebook": next((n for n in run.notebooks if n.name[:2] == number), None),
-        "about": run.about(number),
-        "files": [(file.suffix[1:], f"{FIGURES}/{file.name}", file.stat().st_size) for file in files],
+    return shown | {
+        "title": _title(path.stem[2:]) or path.stem,
+        "notebook": next((n for n in run.notebooks if n.name[:2] == path.name[:2]), None),
+        "about": run.about(path.name[:2]),
+        "files": [(file.suffix[1:], f"{FIGURES}/{file.name}") for file in files],
     }
 
 
@@ -143,28 +118,9 @@ def _title(name):
     return words[:1].upper() + words[1:]
 
 
-def _environment():
-    environment = Environment(
-        loader=FileSystemLoader(cells.TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"duration": _duration, "bytes": _bytes, "plain": contents._plain}
-    script = (cells.TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals |= {
-        "mark": Markup(MARK), "script": Markup(script), "digest": digest,
-        "style": Markup((cells.TEMPLATES / "report.css").read_text(encoding="utf-8")),
-    }  # fmt: skip
-    return environment
-
-
 def _duration(seconds):
     if not isinstance(seconds, (int, float)) or not seconds >= 0:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _bytes(count):
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
