@@ -104,10 +104,10 @@ PROFILES = {
 PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", identity_init=0.0, instruction_steps=3000)
 
 
-def profile(name: str = "quick", **overrides) -> Profile:
+def profile(name: str = "quick", **settings) -> Profile:
     """The named profile with single settings replaced.
 
-    An override of None means "as the profile says".
+    A setting of None stays as the profile has it.
 
     Raises:
         FusionError: unknown profile or setting, or a value of another type.
@@ -117,7 +117,7 @@ def profile(name: str = "quick", **overrides) -> Profile:
     base = PROFILES[name]
     known = {f.name: getattr(base, f.name) for f in fields(base)}
     changed = {}
-    for key, value in overrides.items():
+    for key, value in settings.items():
         if key not in known:
             raise FusionError(f"no setting is called {key!r}; there are {', '.join(k for k in known if k != 'name')}")
         if value is None:
@@ -127,7 +127,7 @@ def profile(name: str = "quick", **overrides) -> Profile:
             changed[key] = tuple(value) if wanted is tuple else wanted(value)
         except (TypeError, ValueError):
             raise FusionError(f"{key} must be of type {wanted.__name__}, but is {value!r}") from None
-        if wanted is int and changed[key] != value:
+        if isinstance(value, float) and changed[key] != value:
             raise FusionError(f"{key} must be a whole number, but is {value!r}")
     return replace(base, **changed)
 

@@ -1,18 +1,24 @@
 import pytest
 
-from fusionlib.config import PROFILES, parse_settings, profile
+from fusionlib.config import PROFILES, overrides, parse_settings, profile
 from fusionlib.utils.errors import FusionError
 
 
-def test_an_empty_override_leaves_the_profile_and_a_negative_one_is_zero():
-    assert profile("quick", fidelity=0, backend="", dfh_epochs=None) == PROFILES["quick"]
-    changed = profile("small", fidelity=-1, dfh_epochs="3", channels=[1, 2, 3])
-    assert (changed.fidelity, changed.dfh_epochs, changed.channels) == (0.0, 3, (1, 2, 3))
+def test_none_leaves_the_profile_and_zero_is_zero():
+    assert profile("quick", fidelity=None, backend=None, dfh_epochs=None) == PROFILES["quick"]
+    changed = profile("small", fidelity=0, dfh_epochs="3", channels=[1, 2, 3], methods=())
+    assert (changed.fidelity, changed.dfh_epochs, changed.channels, changed.methods) == (0.0, 3, (1, 2, 3), ())
+
+
+def test_the_settings_among_the_variables_of_a_notebook():
+    variables = {"profile": "quick", "seed": 0, "fidelity": 0.0, "dfh_epochs": None, "question": "", "pd": pytest}
+    assert overrides(variables) == {"seed": 0, "fidelity": 0.0}
 
 
 @pytest.mark.parametrize("override, message", [
     ({"name": "huge"}, "quick, small, paper"), ({"levle": 3}, "no setting is called 'levle'"),
     ({"dfh_epochs": "many"}, "dfh_epochs must be of type int, but is 'many'"),
+    ({"dfh_epochs": 2.5}, "dfh_epochs must be a whole number, but is 2.5"),
 ])  # fmt: skip
 def test_bad_settings_are_told(override, message):
     with pytest.raises(FusionError, match=message):

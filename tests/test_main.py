@@ -21,7 +21,7 @@ def python(code):
 
 def test_import_is_light_and_names_are_there():
     assert python("import sys, fusionlib; print('torch' in sys.modules)") == "False\n"
-    code = "import fusionlib as fl; print(fl.models.FusionNetwork.__name__, fl.fuse is fl.fusing.fuse, *dir(fl))"
+    code = "import fusionlib as fl; print(fl.models.FusionNetwork.__name__, fl.fuse is fl.inference.api.fuse, *dir(fl))"
     words = python(code).split()
     assert words[:2] == ["FusionNetwork", "True"] and {"models", "fuse"} < set(words)
     with pytest.raises(subprocess.CalledProcessError):

@@ -86,7 +86,8 @@ def bench(parts, tmp_path_factory):
         patch.setattr("fusionlib.feedback.querying.encode", lambda texts: [torch.ones(5, 20) for _ in texts])
         budget = {"ablation_pairs": 4, "ablation_test": 3, "ablation_epochs": 2, "ablation_seeds": 2}
         run = make_run(tmp_path_factory.mktemp("run"), parts.dfh_train + parts.dfh_validation + parts.test, **budget)
-        yield AblationStudy(run, parts)
+        vars(run)["parts"] = parts
+        yield AblationStudy(run)
 
 
 @pytest.fixture(scope="module")
@@ -170,13 +171,14 @@ def test_what_is_finished_is_loaded_and_the_rest_trained(bench, outcomes, monkey
 def test_more_test_images_cost_no_training(bench, outcomes, parts, monkeypatch):
     monkeypatch.setattr(ablation, "train_text_dfh", functools.wraps(ablation.train_text_dfh)(lambda *_: 1 / 0))
     run = replace(bench.run, profile=replace(bench.run.profile, ablation_test=0))
-    more = AblationStudy(run, parts).outcome(FULL, 1)
+    vars(run)["parts"] = parts
+    more = AblationStudy(run).outcome(FULL, 1)
     assert len(more.scores[0]) == 4
     pd.testing.assert_frame_equal(more.scores[0].iloc[[0]], outcomes["full"].scores[0].iloc[[0]])
 
 
 def test_how_far_images_move(bench, outcomes):
-    moved = bench.reaction()
+    moved = bench.text_sensitivity()
     pairs = bench.test
     images = [inference.read_fused(outcomes[name].methods[0].folder / "fused", pairs) for name in ("full", STAGE_1)]
     expected = 255 * torch.stack([(a - b).abs().mean() for a, b in zip(*images)]).mean()
@@ -195,7 +197,7 @@ def test_a_run_with_a_control_instead_of_an_analyst_is_refused(bench, parts):
     record = (feedback_folder / "provenance.json").read_text()
     (feedback_folder / "provenance.json").write_text(record.replace('"backend": "analyst"', '"backend": "fixed"'))
     with pytest.raises(FusionError, match="notebook 03 asked a control, fixed"):
-        AblationStudy(bench.run, parts)
+        AblationStudy(bench.run)
     (feedback_folder / "provenance.json").write_text(record)
 
 

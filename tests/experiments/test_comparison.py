@@ -46,8 +46,14 @@ def pairs(tmp_path):
 
 
 @pytest.fixture
-def run(pairs, tmp_path):
-    return runs.open_run("small", str(tmp_path / "data"), str(tmp_path / "run"), threads=1)
+def run(parts, tmp_path):
+    return with_parts(runs.open_run("small", str(tmp_path / "data"), str(tmp_path / "run"), threads=1), parts)
+
+
+def with_parts(run, parts):
+    """A run for which notebook 01 has chosen these pairs."""
+    vars(run)["parts"] = parts
+    return run
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def repaint(path):
 
 
 def test_images_and_metrics_are_those_of_the_library(run, parts, pairs):
-    (method,) = find_methods(run, parts, ["MEAN"])
+    (method,) = find_methods(run, ["MEAN"])
     assert (method.name, method.origin, method.folder) == ("mean", "needs none", run.folder / "methods" / "mean")
     assert fuse_method(method, pairs) == {}
     fused = inference.read_fused(method.folder / "fused", pairs)
@@ -82,12 +88,12 @@ def test_images_and_metrics_are_those_of_the_library(run, parts, pairs):
 
 
 def test_another_method_another_image_or_metric_costs_only_itself(run, parts, pairs, calls):
-    (mean,) = find_methods(run, parts, ["mean"])
+    (mean,) = find_methods(run, ["mean"])
     fuse_method(mean, pairs[:2])
     measure_method(mean, pairs[:2])
     assert calls == ["Mean"] * 2 + ["metrics"] * 2
     calls.clear()
-    for method in find_methods(run, parts, ["mean", "maximum"]):
+    for method in find_methods(run, ["mean", "maximum"]):
         fuse_method(method, pairs)
         assert len(measure_method(method, pairs)) == 3
     assert calls == ["Mean", "metrics"] + ["Maximum"] * 3 + ["metrics"] * 3
@@ -100,7 +106,7 @@ def test_another_method_another_image_or_metric_costs_only_itself(run, parts, pa
 
 
 def test_what_changed_is_made_again(run, parts, pairs, calls, monkeypatch):
-    (method,) = find_methods(run, parts, ["mean"])
+    (method,) = find_methods(run, ["mean"])
     fuse_method(method, pairs)
     before = measure_method(method, pairs)
     calls.clear()
@@ -119,7 +125,7 @@ def test_what_changed_is_made_again(run, parts, pairs, calls, monkeypatch):
 
 
 def test_an_interrupted_call_goes_on(run, parts, pairs, calls, monkeypatch):
-    (method,) = find_methods(run, parts, ["mean"])
+    (method,) = find_methods(run, ["mean"])
     write, written = kept.write_image, []
 
     def killed(path, image):
@@ -138,7 +144,7 @@ def test_an_interrupted_call_goes_on(run, parts, pairs, calls, monkeypatch):
 
 
 def test_an_image_that_is_refused_is_named_and_left_out(run, parts, pairs):
-    (method,) = find_methods(run, parts, ["mean"])
+    (method,) = find_methods(run, ["mean"])
     repaint(pairs[2].ir)
     ir = load(pairs[0])[0]
 
@@ -165,7 +171,7 @@ def weights_of(name, folder):
 @pytest.mark.parametrize("place", ["data/peers/checkpoints/datfuse", "data/peers/DATFuse", "peers/checkpoints/DatFuse"])
 def test_given_weights_are_found_and_used(run, parts, pairs, tmp_path, monkeypatch, place):
     file = weights_of("DATFuse", tmp_path / place)
-    (method,) = find_methods(run, parts, ["datfuse"])
+    (method,) = find_methods(run, ["datfuse"])
     assert (method.name, method.origin) == ("DATFuse", "weights of the user")
     fuse_method(method, pairs[:1])
     expected = peers.build("DATFuse", file).fuse(*load(pairs[0]))
@@ -173,16 +179,16 @@ def test_given_weights_are_found_and_used(run, parts, pairs, tmp_path, monkeypat
     torch.testing.assert_close(image, expected, atol=0.5 / 255 + 1e-4, rtol=0)
     digests = {file.name: files.file_fingerprint(file)}
     monkeypatch.setitem(SOURCES, "DATFuse", SOURCES["DATFuse"]._replace(sha256=digests))
-    (again,) = find_methods(run, parts, ["DATFuse"])
+    (again,) = find_methods(run, ["DATFuse"])
     assert again.origin == "official weights" and len(measure_method(again, pairs)) == 1
     torch.save(peers.build("DATFuse").state_dict(), file)  # other weights: other images, the old ones move aside
-    (other,) = find_methods(run, parts, ["DATFuse"])
+    (other,) = find_methods(run, ["DATFuse"])
     assert measure_method(other, pairs) is None and list(run.folder.glob("methods/DATFuse@*"))
 
 
 def test_official_weights_of_the_development_data(shared, tmp_path, parts):
     run = runs.open_run("small", str(shared / "data"), str(tmp_path / "out"))
-    found = {method.name: method.origin for method in find_methods(run, parts, run.profile.methods)}
+    found = {method.name: method.origin for method in find_methods(run, run.profile.methods)}
     official = {name for name, origin in found.items() if origin == "official weights"}
     assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 11
     assert [name for name, origin in found.items() if origin == "needs none"] == ["mean", "maximum", "laplacian"]
@@ -191,18 +197,18 @@ def test_official_weights_of_the_development_data(shared, tmp_path, parts):
 def test_weights_of_another_network_are_refused(run, parts, tmp_path):
     weights_of("DATFuse", tmp_path / "data/peers/lrrnet")
     with pytest.raises(FusionError, match=r"net.pth does not fit LRRNet, which has \d+ tensors: "):
-        find_methods(run, parts, ["mean", "LRRNet"])
+        find_methods(run, ["mean", "LRRNet"])
     (tmp_path / "data/peers/auif").mkdir()
     with pytest.raises(FusionError, match="expected a folder with weights"):
-        find_methods(run, parts, ["AUIF"])
+        find_methods(run, ["AUIF"])
     with pytest.raises(FusionError, match="there is no method 'FusionGAN' to compare: choose among AUIF, DATFuse"):
-        find_methods(run, parts, ["mean", "FusionGAN"])
+        find_methods(run, ["mean", "FusionGAN"])
 
 
 def test_methods_without_weights_stay_and_say_why(run, parts, pairs):
     run = replace(run, profile=replace(run.profile, train_peers=("LRRNet", "TextIF", "IVFWSR")))
     names = ["DATFuse", "LRRNet", "TextIF", "IVFWSR", "[85]"]
-    methods = find_methods(run, parts, names)
+    methods = find_methods(run, names)
     assert [method.name for method in methods] == names and {method.note for method in methods} == {"no weights"}
     reasons = [method.origin for method in methods]
     assert "at tthinking/DATFuse: model_10.pth; they go into the folder peers/datfuse beside the data" in reasons[0]
@@ -214,10 +220,11 @@ def test_methods_without_weights_stay_and_say_why(run, parts, pairs):
 
 def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, pairs, tmp_path, monkeypatch):
     def profiled(folder):
-        return runs.open_run("small", str(run.data_root), str(tmp_path / folder), threads=1, train_peers=("DATFuse",))
+        options = {"threads": 1, "train_peers": ("DATFuse",)}
+        return with_parts(runs.open_run("small", str(run.data_root), str(tmp_path / folder), **options), parts)
 
     monkeypatch.setitem(RECIPES, "DATFuse", replace(RECIPES["DATFuse"], batch=1, crop=16, epochs=2))
-    (whole,) = find_methods(profiled("whole"), parts, ["DATFuse"])
+    (whole,) = find_methods(profiled("whole"), ["DATFuse"])
     assert whole.origin == "trained by the suite, 2 epochs on 2 pairs of TNO" and whole.note == whole.origin
     save, saved = trainer.checkpoint, []
 
@@ -229,16 +236,16 @@ def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, p
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer, "checkpoint", killed)
-        find_methods(profiled("parts"), parts, ["DATFuse"])
+        find_methods(profiled("parts"), ["DATFuse"])
     torch.manual_seed(7)  # what else happened in the process must not matter
-    (resumed,) = find_methods(profiled("parts"), parts, ["DATFuse"])
+    (resumed,) = find_methods(profiled("parts"), ["DATFuse"])
     states = [peers.build("DATFuse", tmp_path / each / "trained/DATFuse.safetensors").state_dict()
               for each in ("whole", "parts")]  # fmt: skip
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert fuse_method(resumed, pairs) == {} and len(measure_method(resumed, pairs)) == 3
 
     monkeypatch.setattr(trainer, "fit", None)  # nothing is trained twice
-    (again,) = find_methods(profiled("parts"), parts, ["DATFuse"])
+    (again,) = find_methods(profiled("parts"), ["DATFuse"])
     assert len(measure_method(again, pairs)) == 3
 
 
@@ -267,7 +274,7 @@ def trained(run, pairs):
 
 def test_ours_are_stage_1_and_what_the_answers_make_of_it(run, parts, pairs, trained):
     network, refined, texts, assigned, keys = trained
-    first, ours = find_methods(run, parts, [OURS_STAGE_1, OURS])
+    first, ours = find_methods(run, [OURS_STAGE_1, OURS])
     assert (first.origin, ours.origin) == ("stage 1", "stage 1 + Text-DFH")
     for method in (first, ours):
         assert fuse_method(method, pairs) == {} and len(measure_method(method, pairs)) == 3
@@ -278,7 +285,7 @@ def test_ours_are_stage_1_and_what_the_answers_make_of_it(run, parts, pairs, tra
         assert (images[0] - images[1]).abs().max() > 5 / 255
     # Another answer about one pair: its image is made again, no other one.
     assigned.write_text(json.dumps(json.loads(assigned.read_text()) | {pairs[0].label: keys[3]}))
-    (ours,) = find_methods(run, parts, [OURS])
+    (ours,) = find_methods(run, [OURS])
     assert [name for _, name in measure_method(ours, pairs).index] == ["b", "c"]
     fuse_method(ours, pairs)
     assert len(measure_method(ours, pairs)) == 3
@@ -286,7 +293,7 @@ def test_ours_are_stage_1_and_what_the_answers_make_of_it(run, parts, pairs, tra
 
 def test_ours_need_their_notebooks(run, parts):
     with pytest.raises(FusionError, match="run notebook 02_fusion_network with the same profile first"):
-        find_methods(run, parts, ["mean", OURS_STAGE_1])
+        find_methods(run, ["mean", OURS_STAGE_1])
 
 
 def test_a_table_in_words():

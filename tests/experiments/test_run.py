@@ -24,8 +24,8 @@ def test_the_paper_profile_holds_the_papers_values():
 
 def test_overrides():
     assert profile("quick", fusion_epochs=3).fusion_epochs == 3
-    assert profile("quick", fusion_epochs=0, detector="", seed=0) == PROFILES["quick"]
-    assert profile("quick", fidelity=-1).fidelity == 0
+    assert profile("quick", fusion_epochs=None, detector=None, seed=0) == PROFILES["quick"]
+    assert profile("quick", fidelity=0).fidelity == 0 and profile("quick", detector="").detector == ""
     assert profile("quick", channels=[4, 8, 12]).channels == (4, 8, 12)
 
 

@@ -48,10 +48,10 @@ def run(tmp_path_factory):
     for harmonise in refined.harmonise.values():
         torch.nn.init.normal_(harmonise.layers[-1].weight, std=0.3)
     models.save(refined, stage.folder / "last.safetensors")
-    inference.fuse_pairs(refined.eval(), test, stage.folder / "refined", feedback.LazyFeatures(answers))
+    inference.fuse_pairs(refined.eval(), test, stage.folder / "fused", feedback.LazyFeatures(answers))
     stage.finish()
 
-    [mean] = experiments.find_methods(run, fl.data.splits.parts(split, run.profile), ["mean"])
+    [mean] = experiments.find_methods(run, ["mean"])
     experiments.fuse_method(mean, test)
     experiments.measure_method(mean, test)
     return run
