@@ -1,4 +1,4 @@
-"""The layout: folders that import in one direction, faces that load on first use, and nothing installed by a name of others."""
+"""The layout: folders import in one direction, faces load on first use, nothing is installed by a name of others."""
 
 import ast
 import json
@@ -25,7 +25,8 @@ print(len(files), sum(len(open(file, encoding="utf-8").readlines()) for file in 
 
 def code_cells(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells if cell["cell_type"] == "code"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
 
 
 def test_folders_import_in_one_direction_and_in_no_circle():
