@@ -15,10 +15,10 @@ class Profile:
     seed: int = 0
     threads: int = 0  # CPU threads; 0: all cores. Sums differ in the fifth digit between thread counts.
     amp: str = "no"  # "no", "bf16" or "fp16"
-    schedule: str = "constant"  # of the learning rate: "constant", or "cosine" down to zero, for short trainings
-    settle: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
-    step_back: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
-    accumulate: int = 1  # parts that a batch is taken in, one after the other, where memory is short (ours)
+    schedule: str = "constant"  # of the learning rate: "constant", or "cosine" to zero, "one-cycle" (short trainings)
+    freeze_bn_fraction: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
+    nan_retries: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
+    gradient_accumulation_steps: int = 1  # parts that a batch is taken in, where memory is short (ours)
     workers: int = 4  # processes that read images
     # data; the numbers of pairs that real data sets give are in data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
@@ -93,10 +93,10 @@ PROFILES = {
     ),
     "small": Profile(
         name="small", threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6, backend="rules",
-        settle=0.5, fusion_resize=640, fusion_crop=64, crops_per_image=12, exposure_augmentation=0.6, fusion_batch=8,
-        fusion_epochs=60, fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3,
-        train_peers=(), detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3,
-        medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
+        freeze_bn_fraction=0.5, fusion_resize=640, fusion_crop=64, crops_per_image=12, exposure_augmentation=0.6,
+        fusion_batch=8, fusion_epochs=60, fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16,
+        dfh_lr=5e-3, train_peers=(), detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24,
+        ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
 }  # fmt: skip

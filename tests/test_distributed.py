@@ -54,7 +54,7 @@ def test_two_processes_train_stage_2_as_one(together):
     """
     network = FusionNetwork(SETTINGS.channels).eval()
     files = [together / each / "stage 2" / "last.safetensors" for each in ("one", "two")]
-    torch.testing.assert_close(*map(load_file, reversed(files)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*map(load_file, reversed(files)), rtol=1e-4, atol=5e-4)
     torch.manual_seed(0)
     ir, visible, text = torch.rand(1, 64, 96), torch.rand(3, 64, 96), torch.randn(7, 384)
     one, two = (inference.fuse(models.load(file, network), ir, visible, text) for file in files)
@@ -73,7 +73,7 @@ def test_files_are_fused_and_measured_once_each(together):
         assert (together / "two/fused" / picture).read_bytes() == (together / "one/fused" / picture).read_bytes()
 
 
-def test_all_processes_step_back_when_the_loss_of_one_is_lost(together):
+def test_all_processes_retry_when_the_loss_of_one_is_not_finite(together):
     one, two = (pd.read_csv(together / f"{each}/back 1/curves.csv").drop(columns="seconds") for each in ("one", "two"))
     assert list(two.epoch) == [1, 2, 3]
     pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-5)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
 from fusionlib.data.datasets import DetectionDataset, FusionDataset
-from fusionlib.training import fusion, text_dfh, trainer
+from fusionlib.training import fusion, trainer
 from fusionlib.utils.errors import FusionError
 
 SETTINGS = replace(PROFILES["quick"], threads=1, fusion_resize=48, fusion_crop=32, fusion_batch=2, fusion_epochs=3)
@@ -147,14 +147,14 @@ def test_a_folder_that_is_read_only(pairs, interrupted):
 
 def test_a_loss_that_is_no_number_names_the_images_and_keeps_what_was_learned(pairs, interrupted, whole, monkeypatch):
     before = contents(interrupted)
-    loss = text_dfh.FusionLoss.forward
+    loss = fusion.FusionLoss.forward
 
     def broken(self, fused, ir, y):
         total, parts = loss(self, fused, ir, y)
         return total * float("nan"), parts
 
     with monkeypatch.context() as patch, pytest.raises(FusionError, match=r"nan at Toy/train/\d, Toy/train/\d: lower"):
-        patch.setattr(text_dfh.FusionLoss, "forward", broken)
+        patch.setattr(fusion.FusionLoss, "forward", broken)
         train(pairs, interrupted)
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)

@@ -23,8 +23,9 @@ from fusionlib.training import fusion, text_dfh
 from fusionlib.training.detector import train_detector
 
 SETTINGS = replace(
-    PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10, settle=0.5,
-    detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, instruction_steps=6, instruction_crop=32, instruction_batch=4,
+    PROFILES["quick"], threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10,
+    freeze_bn_fraction=0.5, detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, instruction_steps=6, instruction_crop=32,
+    instruction_batch=4,
 )  # fmt: skip
 KILLS = 5  # of each training, then it is left alone
 FORKS = multiprocessing.get_context("forkserver")  # from a process that has imported everything, and has no threads
@@ -65,7 +66,7 @@ def detector(data, folder):
              for i in range(12)]  # fmt: skip
     torch.manual_seed(1)
     network = YOLOv5(1, width=0.125, names=["person"])
-    train_detector(network, pairs, folder, validation=pairs[:4], epochs=8, batch_size=4, progress=False)
+    train_detector(network, pairs, folder, validation=pairs[:4], epochs=8, batch_size=4)
 
 
 def progress(folder):

@@ -14,6 +14,7 @@ from test_kills import SETTINGS, pairs_in
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from fusionlib import models
 from fusionlib.data.datasets import FusionDataset
 from fusionlib.detection import YOLOv5
 from fusionlib.inference.folder import fuse_files
@@ -83,12 +84,12 @@ def stumble(folder, times):
     torch.manual_seed(0)
     network = FusionNetwork(SETTINGS.channels)
     samples = FusionDataset(pairs[:4], 96, 32), FusionDataset(pairs[4:], 96, 32, train=False)
-    settings = replace(SETTINGS, step_back=times, schedule="constant")
+    settings = replace(SETTINGS, nan_retries=times, schedule="constant")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             trainer.fit(network, losses, *samples, folder / f"back {times}", settings,
-                     optimizer=trainer.adam(network, 1e-3), epochs=3, batch=2)  # fmt: skip
+                        optimizer=trainer.adam(network, 1e-3), save=models.save, epochs=3, batch=2)
             said = [str(warning.message) for warning in told if "begins again" in str(warning.message)]
         except FusionError as error:
             said = [str(error)]

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 
 from fusionlib.detection.blocks import ROOT as ULTRALYTICS
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_atomically
 
 _EXPECTED = "a classic YOLOv5 (official yolov5n/s/m/l/x.pt, a state dict of one, or our .safetensors)"
 
@@ -55,8 +56,7 @@ def save_yolov5(model: YOLOv5, path: str | Path, half: bool = False) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if half:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={"yolov5": json.dumps({"names": model.names})})
+    write_atomically(path, serialise(state, metadata={"yolov5": json.dumps({"names": model.names})}))
 
 
 def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict]:

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import one_hot
 from torchvision.ops import box_convert, complete_box_iou_loss
 
-from fusionlib.utils.distributed import replicas, weight_of
+from fusionlib.utils.distributed import weight_of
 from fusionlib.utils.errors import FusionError
 
 #: Gains of the three terms and the largest ratio of sides at which an anchor still matches (official `scratch-low`).
@@ -105,7 +105,7 @@ class YOLOv5Loss(nn.Module):
             obj = obj + balance * bce(raw[..., 4], wanted)
         box, obj, cls = self.hyp["box"] * box, self.hyp["obj"] * obj, self.hyp["cls"] * cls
         terms = {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
-        return (box + obj + cls) * len(maps[0]) * replicas(), terms
+        return (box + obj + cls) * len(maps[0]), terms
 
     def match(self, size: Sequence[int], anchors: torch.Tensor, targets: torch.Tensor):
         """Which cells and anchors of one map are responsible for which target.

@@ -161,7 +161,7 @@ class AblationStudy:
             f"ablations/{experiment.name.replace(' ', '-')}-seed{settings.seed}", train_text_dfh,
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=listing(pairs, self.run.data_root), answers=fingerprint([answer_key(vars(a)) for a in answers]),
-            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "settle"),
+            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "freeze_bn_fraction"),
         )  # fmt: skip
         if stage.provenance is None:
             texts = store.LazyFeatures(answers[:count]), store.LazyFeatures(answers[count:])

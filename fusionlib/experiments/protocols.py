@@ -4,6 +4,7 @@ Stock: one frozen detector looks at every method's images. Retrained: each metho
 its images from the same pretrained weights; ours keeps the frozen one, as in the paper.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
     )  # fmt: skip
     best = stage.folder / "best.safetensors"
     if stage.provenance is None:
-        start = evaluate_detector(model, validation)["mAP@.5:.95"]
+        start = float(f"{evaluate_detector(model, validation)['mAP@.5:.95']:.6g}")  # with as many digits as the curves
         train_detector(
             model, train, stage.folder, validation=validation, epochs=settings.detector_epochs, batch_size=BATCH,
             learning_rate=settings.detector_lr, bf16=settings.amp == "bf16", seed=settings.seed,
@@ -161,7 +162,7 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
         if not epoch:
             save_yolov5(load_yolov5(weights), best)
         stage.finish(epoch=epoch, epochs=settings.detector_epochs, validation=scores)
-        (stage.folder / "state.pt").unlink()  # large, and of no more use
+        shutil.rmtree(stage.folder / "checkpoint")  # large, and no longer needed
     return load_yolov5(best, distributed.best_device()), stage.provenance["facts"]
 
 

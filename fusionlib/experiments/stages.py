@@ -61,7 +61,7 @@ def fusion_network(run: Run) -> Stage:
     stage = run.stage(
         "02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint,
         **settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
-                        "schedule", "settle", "validation"),
+                        "schedule", "freeze_bn_fraction", "validation"),
     )  # fmt: skip
     if not stage.finished:
         train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
@@ -132,7 +132,7 @@ def text_dfh(run: Run) -> Stage:
         "04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
         detector=weights and file_fingerprint(weights),
         **settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
-                        "validation", "settle", "instruction_", "exposure_augmentation"),
+                        "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation"),
     )  # fmt: skip
     if not stage.finished:
         train, validation = ((pairs, LazyFeatures(run.answers(pairs)))

@@ -1,26 +1,28 @@
 """Training of a YOLOv5 for pedestrians with the classic loss, and of the small detector that ships with the suite."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import torch
-from accelerate.utils import set_seed
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from tqdm.auto import tqdm
 
 import fusionlib
+from fusionlib.config import Profile
 from fusionlib.data.synthetic.dataset import SceneImages
 from fusionlib.detection.checkpoints import load_yolov5, save_yolov5
 from fusionlib.detection.detectors import detect
 from fusionlib.detection.precision_recall import average_precision
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
+from fusionlib.training.trainer import fit
 from fusionlib.utils import distributed
-from fusionlib.utils.distributed import replicas
-from fusionlib.utils.errors import FusionError, first_line
+from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import write_json
 
 #: The small detector of the quick profile, trained by train_scene_detector on embedded scenes.
 SCENE_DETECTOR = Path(fusionlib.__file__).parent / "weights" / "scene_detector.safetensors"
@@ -29,13 +31,13 @@ SCENE_DETECTOR = Path(fusionlib.__file__).parent / "weights" / "scene_detector.s
 def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validation: Dataset | None = None,
                    epochs: int = 30, batch_size: int = 8, learning_rate: float = 4e-3, weight_decay: float = 5e-4,
                    ema_decay: float = 0.998, augment: bool = True, hyp: dict | None = None, bf16: bool = False,
-                   seed: int = 0, workers: int = 0, progress: bool = True) -> YOLOv5:
+                   seed: int = 0, workers: int = 0) -> YOLOv5:
     """Train a detector; class 0 is the person.
 
     AdamW under a one-cycle schedule (warm-up over the first tenth, then cosine), an exponential average of the weights,
-    which is what is measured, kept and returned. Each epoch draws its random numbers from the seed and its own number,
-    so a run that was interrupted goes on from its last finished epoch as if nothing had happened. Writes to `out`:
-    `last.safetensors`, `best.safetensors` (by mAP@.5:.95, with `validation` only), `curves.csv` and `state.pt`.
+    which is what is measured, kept and returned. A run that was interrupted goes on from its last finished epoch as if
+    nothing had happened. Writes to `out` what `loop.fit` does, `best.safetensors` (by mAP@.5:.95) with `validation`
+    only, and `settings.json`.
 
     Args:
         model: network to start from, fresh or loaded; its weights are changed.
@@ -50,60 +52,44 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
         workers: processes that load the data.
 
     Raises:
-        FusionError: the data set is empty, or `out` holds a run with other settings.
+        FusionError: the data set is empty, `out` holds a run with other settings, or what `loop.fit` raises.
     """
     out = Path(out)
     if not len(dataset):
         raise FusionError(f"{out}: a detector needs training images, found none in the data set.")
-    accelerator = distributed.make_accelerator("bf16" if bf16 else "no")
     loss = YOLOv5Loss(model.anchors, model.strides, model.num_classes, hyp)
+    settings = {"images": len(dataset), "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+                "weight_decay": weight_decay, "ema_decay": ema_decay, "augment": augment, "hyp": loss.hyp, "bf16": bf16,
+                "seed": seed}
+    found = {}
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        found = json.loads((out / "settings.json").read_text())
+    if changed := [key for key, value in settings.items() if found.get(key, value) != value]:
+        raise FusionError(f"{out}: holds a run with other settings ({', '.join(changed)}): delete the folder to start "
+                          "afresh, or choose another one.")
+    write_json(out / "settings.json", settings)
+
+    def losses(network: nn.Module, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        images = batch["image"].contiguous(memory_format=torch.channels_last)
+        total, terms = loss(network(images), to_targets(batch["boxes"], images.shape[-2:]))
+        return total, {"loss": total.detach() / len(images), **terms}
+
+    def score(network: YOLOv5) -> dict[str, float]:
+        measures = evaluate_detector(network, validation)
+        return {"mAP@.5:.95": measures["mAP@.5:.95"]} | measures
+
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]  # biases and BatchNorm
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": weight_decay},
                                    {"params": others, "weight_decay": 0.0}], lr=learning_rate)
-    loader = DataLoader(_Augmented(dataset) if augment else dataset, batch_size, shuffle=True, collate_fn=_collate,
-                        num_workers=workers)
-    network, optimizer, loader = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer, loader)
-    model = accelerator.unwrap_model(network, keep_torch_compile=False)
-    loss = loss.to(accelerator.device)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, learning_rate, epochs * len(loader),
-                                                    pct_start=0.1, cycle_momentum=False)
-    average = AveragedModel(model, avg_fn=_moving_average(ema_decay), use_buffers=True)
-    parts = {"model": model, "average": average, "optimizer": optimizer.optimizer, "scheduler": scheduler}
-
-    settings = {"images": len(dataset), "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-                "weight_decay": weight_decay, "ema_decay": ema_decay, "augment": augment, "hyp": loss.hyp, "bf16": bf16,
-                "seed": seed}
-    curves = _resume(out, parts, settings) if (out / "state.pt").is_file() else []
-
-    for epoch in range(len(curves), epochs):
-        set_seed(seed + 1_000_003 * epoch, device_specific=True)
-        network.train()
-        sums = torch.zeros(4, device=accelerator.device)
-        bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", leave=False,
-                   disable=not (progress and accelerator.is_main_process))
-        for images, targets in bar:
-            with accelerator.autocast():
-                maps = network(images.contiguous(memory_format=torch.channels_last))
-            total, terms = loss(maps, targets)
-            accelerator.backward(total)
-            accelerator.clip_grad_norm_(network.parameters(), 10.0)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            average.update_parameters(model)
-            sums += torch.stack((total.detach() / (len(images) * replicas()), *terms.values()))
-        means = (accelerator.reduce(sums, "mean") / len(loader)).tolist()
-        row = {"epoch": epoch + 1, "learning_rate": scheduler.get_last_lr()[0],
-               **dict(zip(("loss", "box", "obj", "cls"), means))}
-        if accelerator.is_main_process:
-            if validation is not None:
-                row |= evaluate_detector(average.module, validation)
-            curves.append(row)
-            _write(out, parts, settings, curves)
-        accelerator.wait_for_everyone()
+    fit(
+        model.to(memory_format=torch.channels_last), losses, _Images(dataset, seed, augment), None, out,
+        Profile(seed=seed, amp="bf16" if bf16 else "no", workers=workers, schedule="one-cycle"),
+        optimizer=optimizer, epochs=epochs, batch=batch_size, clip=10.0, reduction="sum", ema_decay=ema_decay,
+        score=None if validation is None else score, save=save_yolov5,
+    )  # fmt: skip
     name = "last" if validation is None else "best"
-    return load_yolov5(out / f"{name}.safetensors", accelerator.device)
+    return load_yolov5(out / f"{name}.safetensors", distributed.best_device())
 
 
 def evaluate_detector(model: YOLOv5, dataset: Dataset) -> dict[str, float]:
@@ -149,18 +135,22 @@ def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epoch
     return evaluate_detector(load_yolov5(out), validation)
 
 
-class _Augmented(Dataset):
-    """Random geometry and colours for image and boxes together; boxes that leave the image are dropped."""
+class _Images(Dataset):
+    """A data set of images and boxes as `fit` takes it: {"image", "boxes", "name"}, augmented or as it is.
 
-    def __init__(self, dataset):
-        self.dataset = dataset
+    Geometry and colours change for image and boxes together, at random by seed, epoch and index; boxes that leave the
+    image are dropped.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, augment: bool):
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
         self.transform = v2.Compose([
             v2.RandomHorizontalFlip(),
             v2.RandomAffine(degrees=0, translate=(0.1, 0.1), scale=(0.6, 1.5), fill=0.45,
                             interpolation=v2.InterpolationMode.BILINEAR),
             v2.ColorJitter(brightness=0.4, contrast=0.3, saturation=0.5),
             v2.SanitizeBoundingBoxes(min_size=3, labels_getter=None),
-        ])
+        ]) if augment else v2.Identity()
 
     def __len__(self):
         return len(self.dataset)
@@ -168,51 +158,15 @@ class _Augmented(Dataset):
     def __getitem__(self, index):
         image, boxes = self.dataset[index]
         boxes = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=image.shape[-2:])
-        image, boxes = self.transform(tv_tensors.Image(image), boxes)
-        return image.as_subclass(torch.Tensor), boxes.as_subclass(torch.Tensor)
+        seed = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(int(seed))
+            image, boxes = self.transform(tv_tensors.Image(image), boxes)
+        return {"image": image.as_subclass(torch.Tensor), "boxes": boxes.as_subclass(torch.Tensor),
+                "name": f"image {index}"}  # fmt: skip
 
-
-def _moving_average(decay):
-    """Exponential average whose memory grows with the number of steps, so that a short run forgets its start too."""
-
-    def average(old, new, steps):
-        if not old.is_floating_point():
-            return new
-        return old.lerp(new, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
-
-    return average
-
-
-def _collate(items):
-    images = torch.stack([image for image, _ in items])
-    return images, to_targets([boxes for _, boxes in items], images.shape[-2:])
-
-
-def _write(out, parts, settings, curves):
-    out.mkdir(parents=True, exist_ok=True)
-    average = parts["average"].module
-    save_yolov5(average, out / "last.safetensors")
-    scores = [row.get("mAP@.5:.95") for row in curves]
-    if scores[-1] is not None and scores[-1] >= max(scores):
-        save_yolov5(average, out / "best.safetensors")
-    pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
-    state = {name: part.state_dict() for name, part in parts.items()}
-    unfinished = out / "state.tmp"
-    torch.save({"settings": settings, "curves": curves, **state}, unfinished)
-    unfinished.replace(out / "state.pt")  # all or nothing, should the run be killed right now
-
-
-def _resume(out, parts, settings):
-    """Load the state after the last finished epoch; returns its curves."""
-    try:
-        state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader has no exception of its own for a damaged file
-        raise FusionError(f"{out / 'state.pt'}: expected the state of this training to go on from, found a damaged "
-                          f"file ({first_line(error)}): delete it to begin anew") from error
-    changed = [key for key, value in settings.items() if state["settings"].get(key) != value]
-    if changed:
-        raise FusionError(f"{out}: holds a run with other settings ({', '.join(changed)}): delete the folder to start "
-                          "afresh, or choose another one.")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["curves"]
+    @staticmethod
+    def collate(samples):
+        """Images [B, 3, H, W], and lists of boxes and names."""
+        images, boxes, names = zip(*(sample.values() for sample in samples))
+        return {"image": torch.stack(images), "boxes": list(boxes), "name": list(names)}

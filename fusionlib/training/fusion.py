@@ -44,11 +44,10 @@ def train_fusion_network(
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
 
     size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
+    augmented = {"crops": settings.crops_per_image, "exposure_augmentation": settings.exposure_augmentation}
     fit(
-        network, losses,
-        FusionDataset(train, **size, crops=settings.crops_per_image,
-                      exposure_augmentation=settings.exposure_augmentation),
-        FusionDataset(validation, **size, train=False), folder, settings, settle=settings.settle,
-        optimizer=adam(network, settings.fusion_lr), epochs=settings.fusion_epochs, batch=settings.fusion_batch,
+        network, losses, FusionDataset(train, **size, **augmented), FusionDataset(validation, **size, train=False),
+        folder, settings, save=weights.save, optimizer=adam(network, settings.fusion_lr),
+        epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=settings.freeze_bn_fraction,
     )  # fmt: skip
     return weights.load(folder / "last.safetensors")

@@ -11,7 +11,6 @@ from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
 from fusionlib.models.losses import FusionLoss
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import INSTRUCTIONS
-from fusionlib.utils.distributed import replicas
 
 
 def refine(model: nn.Module, batch: dict) -> Tensor:
@@ -20,7 +19,10 @@ def refine(model: nn.Module, batch: dict) -> Tensor:
 
 
 class DetectionObjective:
-    """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term."""
+    """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term.
+
+    Both are summed over the images, so that their balance does not depend on how many there are.
+    """
 
     def __init__(self, detector: YOLOv5, fidelity: float):
         self.detector = freeze(detector)
@@ -37,9 +39,8 @@ class DetectionObjective:
         targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
         detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
         fidelity, _ = self.fusion_loss(refined, ir, y)
-        count = len(ir) * replicas()
-        total = detection + self.fidelity * count * fidelity
-        return total, {"detection": detection.detach() / count, "fidelity": fidelity.detach(), **parts}
+        total = detection + self.fidelity * len(ir) * fidelity
+        return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
 
 
 def fusion_objective(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:

@@ -73,8 +73,9 @@ def train_text_dfh(
     samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip
     fit(
-        model, objective, *samples, folder, settings, optimizer=adam(model, settings.dfh_lr),
-        epochs=settings.dfh_epochs, batch=settings.dfh_batch, settle=settings.settle if detector else 0.0,
+        model, objective, *samples, folder, settings, save=weights.save, optimizer=adam(model, settings.dfh_lr),
+        epochs=settings.dfh_epochs, batch=settings.dfh_batch, reduction="sum" if detector else "mean",
+        freeze_bn_fraction=settings.freeze_bn_fraction if detector else 0.0,
     )  # fmt: skip
     if settings.instruction_steps:
         crops = {"instructions": instructions, "answers": train[1], "seed": settings.seed,
@@ -84,8 +85,9 @@ def train_text_dfh(
             model, InstructionObjective(model),
             InstructionDataset(scenes, **crops, crops=12, exposure_augmentation=settings.exposure_augmentation),
             InstructionDataset(validation[0], **crops, crops=4, train=False), folder / "instructions", settings,
-            optimizer=adam(model, settings.instruction_lr), epochs=0, steps=settings.instruction_steps,
-            batch=settings.instruction_batch, settle=1.0,  # the statistics of whole images, not of crops
+            save=weights.save, optimizer=adam(model, settings.instruction_lr), epochs=0,
+            steps=settings.instruction_steps, batch=settings.instruction_batch,
+            freeze_bn_fraction=1.0,  # the statistics of whole images, not of crops
         )  # fmt: skip
         weights.save(model, folder / "last.safetensors")
     return weights.load(folder / "last.safetensors", network)

@@ -7,20 +7,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from fusionlib.config import Profile
 from fusionlib.data.datasets import PairDataset
-from fusionlib.models import weights
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError, first_line
 from fusionlib.utils.files import folder_lock, write_atomically, write_json
@@ -28,10 +30,19 @@ from fusionlib.utils.files import folder_lock, write_atomically, write_json
 Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
 Schedule = Callable[[int, int], float]
 
+
+def one_cycle(step: int, steps: int) -> float:
+    """From 1/25 up to 1 in the first tenth of the steps, then down to 1/250,000, both along a cosine."""
+    top = 0.1 * steps - 1
+    first, last, done = (1 / 25, 1, step / top) if step < top else (1, 1 / 250_000, (step - top) / (steps - 1 - top))
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
+
+
 #: The factor on the learning rate after a step, of how many.
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda step, steps: 1,
     "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
+    "one-cycle": one_cycle,
 }
 
 
@@ -45,42 +56,40 @@ def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 
 def fit(
-    model: nn.Module,
-    losses: Losses,
-    train: PairDataset,
-    validation: PairDataset,
-    folder: Path,
-    settings: Profile,
-    *,
-    optimizer: torch.optim.Optimizer,
-    epochs: int,
-    batch: int,
-    steps: int | None = None,
-    schedule: Schedule | None = None,
-    clip: float | None = None,
-    settle: float = 0.0,
-    save: Callable[[nn.Module, Path], object] = weights.save,
-) -> None:
-    """Train, validate after each epoch, keep best and last weights, resume where it stopped.
+    model: nn.Module, losses: Losses, train: PairDataset, validation: PairDataset | None, folder: Path,
+    settings: Profile, *, optimizer: torch.optim.Optimizer, save: Callable[[nn.Module, Path], object],
+    epochs: int, batch: int, steps: int | None = None,
+    schedule: Schedule | None = None, clip: float | None = None, freeze_bn_fraction: float = 0.0,
+    reduction: Literal["mean", "sum"] = "mean", ema_decay: float | None = None,
+    score: Callable[[nn.Module], dict[str, float]] | None = None,
+) -> None:  # fmt: skip
+    """Train, measure after each epoch, keep best and last weights, resume where it stopped.
 
     Args:
         model: what `losses` is given, on any number of devices.
-        losses: (model, batch) -> (total, parts to record).
+        losses: (model, batch) -> (total, parts to record); a batch holds the "name" of each image.
         train: samples to learn from; each epoch sees all of them in another order.
-        validation: samples that choose the best epoch.
+        validation: samples whose loss chooses the best epoch; None: there is no best, unless by `score`.
         folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
-        settings: the profile, for seed, precision, workers, schedule, the parts of a batch (`accumulate`), and how
-            often an epoch may begin again after a loss that is not finite (`step_back`).
+        settings: the profile, for seed, precision, workers, schedule, the parts that a batch is taken in
+            (`gradient_accumulation_steps`), and how often an epoch may begin again after a loss that is not finite
+            (`nan_retries`).
         optimizer: over the parameters to train.
+        save: writes the weights of `model` to a path.
         epochs: passes over `train`.
         batch: samples in a batch; the processes of `accelerate launch` share it equally, and what is missing in the
             last batch of an epoch is taken from its first.
         steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
         schedule: of the learning rate, instead of the profile's.
         clip: norm that gradients are cut to.
-        settle: share of the epochs, at the end, in which the model trains in evaluation mode: BatchNorm normalises by
-            its running statistics, as it will later. Statistics of single batches hide how bright an image is.
-        save: writes the weights of `model` to a path.
+        freeze_bn_fraction: share of the epochs, at the end, in which the model trains in evaluation mode: BatchNorm
+            normalises by its running statistics, as it will later. Statistics of single batches hide how bright an
+            image is.
+        reduction: whether the total of `losses` is a mean or a sum over images. Either way it is learned from as that
+            of the whole batch, of which processes, and parts one after the other, see a share each.
+        ema_decay: of a moving average of the weights (see `moving_average`), which is then what is measured and saved.
+        score: measures the model after each epoch; its first value chooses the best, higher is better, instead of the
+            loss of `validation`.
 
     Raises:
         FusionError: unknown schedule, a batch that the processes cannot share, a loss that is not finite, a state that
@@ -91,91 +100,90 @@ def fit(
         dataloader_config=DataLoaderConfiguration(
             use_seedable_sampler=True, data_seed=settings.seed, split_batches=True),
     )  # fmt: skip
-    processes = accelerator.num_processes
-    if batch % processes:
+    if batch % (processes := accelerator.num_processes):
         raise FusionError(f"{processes} processes cannot share a batch of {batch} equally: set the batch to a multiple "
                           "of their number")
-    distributed.share_statistics(model)
-    options = {"batch_size": batch, "num_workers": settings.workers, "collate_fn": train.collate}
-    loader, check = DataLoader(train, shuffle=True, **options), DataLoader(validation, **options)
-    planned = steps or epochs * len(loader)
-    factor = schedule or SCHEDULES.get(settings.schedule)
-    if factor is None:
+    if (factor := schedule or SCHEDULES.get(settings.schedule)) is None:
         raise FusionError(f"schedule must be one of {', '.join(SCHEDULES)}, but is {settings.schedule!r}")
+    distributed.share_statistics(model)
+    load = partial(DataLoader, batch_size=batch, num_workers=settings.workers, collate_fn=train.collate)
+    loader, check = load(train, shuffle=True), validation and load(validation)
+    planned = steps or epochs * len(loader)
+    epochs = math.ceil(planned / len(loader))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, planned))
-    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    plain = accelerator.unwrap_model(model, keep_torch_compile=False)
-    epochs = math.ceil(steps / len(loader)) if steps else epochs
+    kept = model
+    if ema_decay is not None:
+        average = AveragedModel(model, avg_fn=moving_average(ema_decay), use_buffers=True)
+        accelerator.prepare_model(average, evaluation_mode=True)  # which makes it a part of the state
+        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+        kept = average.module.eval()
+    network, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    learn = partial(run_epoch, accelerator, network, losses, optimizer=optimizer, scheduler=scheduler, clip=clip,
+                    gradient_accumulation_steps=settings.gradient_accumulation_steps, reduction=reduction)  # fmt: skip
     with folder_lock(folder) if accelerator.is_main_process else nullcontext():
         accelerator.init_trackers("tensorboard")
-        rows = resume(accelerator, folder)
-        if (back := settings.step_back) and not rows:
+        rows, retries = resume(accelerator, folder), settings.nan_retries
+        if retries and not rows:
             checkpoint(accelerator, folder, rows)  # what the first epoch goes back to
         progress = tqdm(initial=len(rows), total=epochs, desc="epochs", leave=False,
                         disable=not accelerator.is_main_process)  # fmt: skip
         while (epoch := len(rows)) < epochs:
             began, train.epoch = time.perf_counter(), epoch
             loader.set_epoch(epoch)
-            left = steps - epoch * len(loader) if steps else len(loader)
-            batches = loader if left >= len(loader) else islice(loader, left)
-            model.train(epoch < round((1 - settle) * epochs))
+            network.train(epoch < round((1 - freeze_bn_fraction) * epochs))
             try:
-                taught = run_epoch(accelerator, model, losses, batches, optimizer, scheduler, clip, settings.accumulate)
-                row = {"epoch": epoch + 1, **taught}
-                model.eval()
-                row |= {f"validation {k}": v for k, v in run_epoch(accelerator, model, losses, check).items()}
+                row = {"epoch": epoch + 1} | learn(islice(loader, planned - epoch * len(loader)))
+                network.eval()
+                tested = run_epoch(accelerator, kept, losses, check) if check else {}
             except Diverged as error:
-                if back == 0:
+                if retries == 0:
                     raise
-                back -= 1
+                retries -= 1
                 if accelerator.is_main_process:
                     warnings.warn(f"{error}. Epoch {epoch + 1} begins again, at half the learning rate", stacklevel=2)
-                optimizer.zero_grad()
-                resume(accelerator, folder)
-                halve(scheduler)
+                go_back(accelerator, folder, optimizer, scheduler)
                 continue
-            row["seconds"] = time.perf_counter() - began
-            rows.append(row)
+            measures = (score(kept) if score else {}) | {f"validation {name}": value for name, value in tested.items()}
+            rows.append(row | measures | {"seconds": time.perf_counter() - began})
+            chooser = list(measures)[:1]  # of the best epoch: a score, a loss, or nothing
+            ranks = [-each[name] if score else each[name] for each in rows for name in chooser]
             progress.update()
-            progress.set_postfix(loss=f"{row['total']:.4f}", validation=f"{row['validation total']:.4f}")
-            try:
-                accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
-                keep(accelerator, folder, rows, lambda path: save(plain, path))
-            except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
-                raise FusionError(f"{folder}: epoch {epoch + 1} could not be kept ({first_line(error)}): make "
-                                  f"room, or mend the folder, and run again; it goes on after epoch {epoch}") from error
+            progress.set_postfix({name: f"{rows[-1][name]:.4f}" for name in ("total", *chooser)})
+            best = bool(ranks) and not any(rank < ranks[-1] for rank in ranks)
+            save_epoch(accelerator, folder, rows, partial(save, kept), best)
         progress.close()
         for tracker in accelerator.trackers:  # `end_training` would end the group of processes, too
             tracker.finish()
 
 
 def run_epoch(
-    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict],
-    optimizer=None, scheduler=None, clip: float | None = None, accumulate: int = 1,
+    accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict], optimizer=None, scheduler=None,
+    clip: float | None = None, gradient_accumulation_steps: int = 1, reduction: Literal["mean", "sum"] = "mean",
 ) -> dict[str, float]:  # fmt: skip
     """One pass over the data, with an optimiser a training one; mean of the losses per image.
 
     Raises:
         Diverged: a loss that is not finite; it names the images, and nothing was learned from them.
     """
-    sums, images = {}, 0
+    sums, images, learns = {}, 0, optimizer is not None
     for batch in loader:
         batch = send_to_device(batch, accelerator.device)  # the validation's, which every process does alike
-        pieces = in_parts(batch, accumulate) if optimizer is not None else [batch]
+        pieces = split_batch(batch, gradient_accumulation_steps)
         for number, piece in enumerate(pieces, 1):
-            count, share = len(piece["ir"]), len(piece["ir"]) / len(batch["ir"])
-            apart = nullcontext() if number == len(pieces) else accelerator.no_sync(model)
-            with apart, distributed.part_of(share):
-                with torch.set_grad_enabled(optimizer is not None), accelerator.autocast():
+            count, share = len(piece["name"]), len(piece["name"]) / len(batch["name"])
+            with nullcontext() if number == len(pieces) else accelerator.no_sync(model):
+                with torch.set_grad_enabled(learns), accelerator.autocast():
                     total, parts = losses(model, piece)
                     if not distributed.is_finite(total):
                         raise diverged(total.item(), piece["name"])
-                if optimizer is not None:
+                if learns:
+                    if reduction == "sum":  # that of the whole batch, as far as this piece tells
+                        total = total * (accelerator.num_processes / share)
                     accelerator.backward(total * share)
             images += count
             for name, value in {"total": total.detach(), **parts}.items():
                 sums[name] = sums.get(name, 0) + value * count
-        if optimizer is not None:
+        if learns:
             if clip:
                 accelerator.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
@@ -193,29 +201,55 @@ def diverged(loss: float, images: Sequence[str]) -> Diverged:
                     "epochs before have learned is kept")
 
 
-def in_parts(batch: dict, count: int) -> list[dict]:
+def split_batch(batch: dict, count: int) -> list[dict]:
     """A batch as so many smaller ones, or as many as it has samples."""
-    samples = len(batch["ir"])
+    samples = len(batch["name"])
     size = math.ceil(samples / count)
     return [{name: values[at : at + size] for name, values in batch.items()} for at in range(0, samples, size)]
 
 
-def halve(scheduler) -> None:
-    """Half the learning rate from now on; states that are kept say so, too."""
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Exponential average whose memory grows with the number of steps, so that a short run forgets its start too."""
+
+    def average(old: Tensor, new: Tensor, steps: Tensor) -> Tensor:
+        if not old.is_floating_point():
+            return new
+        return old.lerp(new, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return average
+
+
+def go_back(accelerator: Accelerator, folder: Path, optimizer, scheduler) -> None:
+    """Back to the last complete state, at half the learning rate from now on; states that are kept say so, too."""
+    optimizer.zero_grad()
+    resume(accelerator, folder)
     scheduler = scheduler.scheduler  # accelerate wraps it
     scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
     for group in scheduler.optimizer.param_groups:
         group["lr"] /= 2
 
 
-def keep(accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object]) -> None:
-    """Write what an epoch has given: weights, curves, and the state to resume from."""
-    if accelerator.is_main_process:
-        save(folder / "last.safetensors")
-        if rows[-1]["validation total"] <= min(r["validation total"] for r in rows):
-            save(folder / "best.safetensors")
-        write_atomically(folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
-    checkpoint(accelerator, folder, rows)
+def save_epoch(
+    accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object], best: bool
+) -> None:
+    """Write what an epoch has given: weights, curves, and the state to resume from.
+
+    Raises:
+        FusionError: they cannot be written; what was written after the epoch before is whole.
+    """
+    epoch, row = len(rows), rows[-1]
+    try:
+        accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+        if accelerator.is_main_process:
+            save(folder / "last.safetensors")
+            if best:
+                save(folder / "best.safetensors")
+            curves = pd.DataFrame(rows).to_csv(index=False, float_format="%.6g")
+            write_atomically(folder / "curves.csv", curves.encode())
+        checkpoint(accelerator, folder, rows)
+    except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
+        raise FusionError(f"{folder}: epoch {epoch} could not be kept ({first_line(error)}): make room, or mend the "
+                          f"folder, and run again; it goes on after epoch {epoch - 1}") from error
 
 
 def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None:

@@ -7,7 +7,6 @@ depends on the batch is put right here.
 
 import datetime
 from collections.abc import Sequence
-from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -36,25 +35,6 @@ def gather(value) -> list:
     distributed.all_gather_object(everyone, value, group=group)
     distributed.destroy_process_group(group)
     return everyone
-
-
-_part = 1.0  # of this process's batch, that is being learned from
-
-
-@contextmanager
-def part_of(share: float):
-    """Meanwhile a loss is about this share of the process's batch."""
-    global _part
-    _part = share
-    try:
-        yield
-    finally:
-        _part = 1.0
-
-
-def replicas() -> float:
-    """How many times what a loss sees is the batch: the processes that share it, and the parts that it is taken in."""
-    return _processes() / _part
 
 
 def _processes() -> int:

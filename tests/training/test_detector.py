@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from fusionlib.data.synthetic import SceneImages
 from fusionlib.detection import YOLOv5, average_precision, detect, load_yolov5
 from fusionlib.training import detector as module
+from fusionlib.training import trainer
 from fusionlib.training.detector import SCENE_DETECTOR, train_detector, train_scene_detector
 from fusionlib.utils.errors import FusionError
 
@@ -49,12 +50,7 @@ def same(a, b):
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.fixture
-def quiet(monkeypatch, one_thread):
-    monkeypatch.setattr(module, "tqdm", lambda iterable, **_: iterable)
-
-
-def test_learns_and_writes_its_artefacts(tmp_path, quiet):
+def test_learns_and_writes_its_artefacts(tmp_path, one_thread):
     test = Blobs(24, seed=1)
     trained = train_detector(detector(), Blobs(64), tmp_path, validation=test, epochs=10, batch_size=4, augment=False)
     assert not trained.training and trained.names == ["person"]
@@ -71,19 +67,24 @@ def test_learns_and_writes_its_artefacts(tmp_path, quiet):
     assert (tmp_path / "last.safetensors").is_file()
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, quiet):
-    settings = {"epochs": 2, "batch_size": 8, "progress": False}
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, one_thread):
+    settings = {"epochs": 2, "batch_size": 8}
     whole = train_detector(detector(), Blobs(16), tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         train_detector(detector(), Blobs(16, broken_after=16 + 5), tmp_path / "cut", **settings)
     assert len(pd.read_csv(tmp_path / "cut" / "curves.csv")) == 1
     resumed = train_detector(YOLOv5(1, width=0.125, names=["person"]), Blobs(16), tmp_path / "cut", **settings)
     assert same(whole, resumed)
-    pd.testing.assert_frame_equal(*(pd.read_csv(tmp_path / run / "curves.csv") for run in ("whole", "cut")))
+    curves = [pd.read_csv(tmp_path / run / "curves.csv").drop(columns="seconds") for run in ("whole", "cut")]
+    pd.testing.assert_frame_equal(*curves)
     # A finished run is loaded, not trained again.
     assert same(whole, train_detector(detector(), Blobs(16, broken_after=0), tmp_path / "cut", **settings))
     with pytest.raises(FusionError, match=r"other settings \(batch_size\)"):
         train_detector(detector(), Blobs(16), tmp_path / "cut", **{**settings, "batch_size": 4})
+    for state in (tmp_path / "cut" / "checkpoint").glob("*/optimizer.bin"):
+        state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(FusionError, match=r"cut: expected the state .* found one that is damaged .* delete checkpoint"):
+        train_detector(detector(), Blobs(16), tmp_path / "cut", **settings)
 
 
 def test_no_images(tmp_path):
@@ -92,10 +93,10 @@ def test_no_images(tmp_path):
 
 
 def test_augmentation_moves_boxes_with_the_picture():
-    data = module._Augmented(Blobs(40))
+    data = module._Images(Blobs(40), seed=0, augment=True)
     areas, flipped = [], 0
     for i in range(40):
-        image, boxes = data[i]
+        image, boxes = data[i]["image"], data[i]["boxes"]
         assert image.shape == (3, 64, 96) and image.min() >= 0 and image.max() <= 1
         assert type(image) is torch.Tensor and type(boxes) is torch.Tensor
         for x1, y1, x2, y2 in boxes.round().int().tolist():
@@ -107,8 +108,19 @@ def test_augmentation_moves_boxes_with_the_picture():
     assert max(areas) > 2 * min(areas) and 5 < flipped < 35
 
 
+@pytest.mark.parametrize("steps", [3, 16, 100])
+def test_one_cycle_is_that_of_torch(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, steps, pct_start=0.1, cycle_momentum=False)
+    for step in range(steps):
+        assert trainer.one_cycle(step, steps) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+
+
 def test_moving_average_forgets_the_start_of_a_short_run():
-    average = module._moving_average(0.99)
+    average = trainer.moving_average(0.99)
     value = torch.zeros(())
     for step in range(1, 51):
         value = average(value, torch.ones(()), torch.tensor(step))
@@ -117,7 +129,7 @@ def test_moving_average_forgets_the_start_of_a_short_run():
     assert average(torch.tensor(3), torch.tensor(5), torch.tensor(2)) == 5
 
 
-def test_scene_detector_command(tmp_path, monkeypatch, quiet):
+def test_scene_detector_command(tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(module.fusionlib, "ROOT", tmp_path)
     result = train_scene_detector(tmp_path / "weights.safetensors", scenes=4, epochs=1, size=(64, 96), bf16=False)
     assert result["images"] == 2 and result["boxes"] % 2 == 0  # one scene, in two pictures

@@ -114,7 +114,7 @@ def test_settled_statistics_stay_as_they_are(pairs, tmp_path):
         network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / folder, replace(SETTINGS, **settings))
         return network.state_dict()
 
-    whole = state("settled", settle=0.5, fusion_epochs=2, schedule="constant")
+    whole = state("settled", freeze_bn_fraction=0.5, fusion_epochs=2, schedule="constant")
     half = state("half", fusion_epochs=1, schedule="constant")
     statistics = [name for name in whole if "running" in name]
     assert len(statistics) == 16 and all(torch.equal(whole[name], half[name]) for name in statistics)
@@ -169,7 +169,7 @@ def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path
 
 def test_the_balance_of_the_stage_2_loss_does_not_depend_on_the_batch(pairs, parts):
     network, detector, texts = parts
-    losses = text_dfh.DetectionLosses(detector, fidelity=2.0)
+    losses = text_dfh.DetectionObjective(detector, fidelity=2.0)
     model = TextGuidedFusion(network, 16).eval()
     samples = DetectionDataset(pairs[:1] * 2, SETTINGS.detect_size, texts[:1] * 2, train=False)
     one, _ = losses(model, collate([samples[0]]))
@@ -243,20 +243,20 @@ class Stumbling:
         return total * (float("nan") if self.count in self.calls else 1), parts
 
 
-def fit_stumbling(pairs, folder, losses, step_back=0, schedule=None):
-    settings = replace(SETTINGS, step_back=step_back, schedule="constant")
+def fit_stumbling(pairs, folder, losses, nan_retries=0, schedule=None):
+    settings = replace(SETTINGS, nan_retries=nan_retries, schedule="constant")
     torch.manual_seed(0)
     network = FusionNetwork((2, 2, 2))
     samples = FusionDataset(pairs[:4], 96, 32), FusionDataset(pairs[4:5], 96, 32, train=False)
-    trainer.fit(network, losses, *samples, folder, settings, optimizer=trainer.adam(network, 0.01), epochs=3, batch=2,
-             schedule=schedule)  # fmt: skip
+    trainer.fit(network, losses, *samples, folder, settings, optimizer=trainer.adam(network, 0.01), save=models.save,
+                epochs=3, batch=2, schedule=schedule)
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
 @pytest.mark.parametrize("call", [1, 5])  # an epoch has two steps and one validation: in the first and in the second
 def test_a_training_that_becomes_nan_steps_back_as_configured(pairs, tmp_path, call):
     with pytest.warns(UserWarning, match=rf"the loss became nan at Toy.*Epoch {1 + call // 3} begins again, at half"):
-        got = fit_stumbling(pairs, tmp_path / "back", Stumbling(call), step_back=1)
+        got = fit_stumbling(pairs, tmp_path / "back", Stumbling(call), nan_retries=1)
     first = 0 if call == 1 else 2  # steps at the whole rate
     wanted = fit_stumbling(pairs, tmp_path / "plain", Stumbling(), schedule=lambda step, steps: 1 - (step >= first) / 2)
     assert torch.equal(got, wanted)
@@ -265,7 +265,7 @@ def test_a_training_that_becomes_nan_steps_back_as_configured(pairs, tmp_path, c
 
 def test_a_training_that_becomes_nan_again_stops(pairs, tmp_path):
     with pytest.warns(UserWarning, match="begins again"), pytest.raises(trainer.Diverged, match="the loss became nan"):
-        fit_stumbling(pairs, tmp_path, Stumbling(4, 6), step_back=1)
+        fit_stumbling(pairs, tmp_path, Stumbling(4, 6), nan_retries=1)
     kept = (tmp_path / "last.safetensors").read_bytes()
     with pytest.raises(trainer.Diverged):  # as it is where nothing is configured, and nothing that was kept is lost
         fit_stumbling(pairs, tmp_path, Stumbling(1))
@@ -274,10 +274,12 @@ def test_a_training_that_becomes_nan_again_stops(pairs, tmp_path):
 
 @pytest.mark.parametrize("parts_of_a_batch", [2, 3])  # equal ones; of two and one
 def test_a_batch_in_parts_teaches_what_the_whole_does(pairs, parts, tmp_path, parts_of_a_batch):
-    """With statistics kept (`settle`), and one person an image; the toy's rates, as in test_distributed."""
-    settings = replace(SETTINGS, settle=1.0, fusion_batch=4 if parts_of_a_batch == 2 else 3, dfh_batch=3, dfh_lr=1e-4)
+    """With statistics kept (`freeze_bn_fraction`), and one person an image; the toy's rates, as in test_distributed."""
+    settings = replace(
+        SETTINGS, freeze_bn_fraction=1.0, fusion_batch=4 if parts_of_a_batch == 2 else 3, dfh_batch=3, dfh_lr=1e-4
+    )
     for name, count in {"whole": 1, "parts": parts_of_a_batch}.items():
-        chosen = replace(settings, accumulate=count)
+        chosen = replace(settings, gradient_accumulation_steps=count)
         fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path / name / "1", chosen)
         stage_2(pairs, parts, tmp_path / name / "2", chosen)
     for stage, tolerance in (("1", 1e-5), ("2", 1e-4)):
@@ -290,6 +292,6 @@ def test_a_batch_in_parts_teaches_what_the_whole_does(pairs, parts, tmp_path, pa
 
 def test_parts_of_a_batch():
     batch = {"ir": torch.arange(5), "name": list("abcde")}
-    assert [p["name"] for p in trainer.in_parts(batch, 2)] == [["a", "b", "c"], ["d", "e"]]
-    assert [p["ir"].tolist() for p in trainer.in_parts(batch, 9)] == [[0], [1], [2], [3], [4]]
-    assert trainer.in_parts(batch, 1)[0]["name"] == batch["name"]
+    assert [p["name"] for p in trainer.split_batch(batch, 2)] == [["a", "b", "c"], ["d", "e"]]
+    assert [p["ir"].tolist() for p in trainer.split_batch(batch, 9)] == [[0], [1], [2], [3], [4]]
+    assert trainer.split_batch(batch, 1)[0]["name"] == batch["name"]
