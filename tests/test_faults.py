@@ -88,7 +88,7 @@ def test_a_full_disk(pairs, interrupted, whole):
     process.start()
     sentence = answer.get(timeout=120)
     process.join()
-    assert "epoch 2 could not be kept" in sentence and "goes on after epoch 1" in sentence and "\n" not in sentence
+    assert "epoch 2 could not be saved" in sentence and "resumes after epoch 1" in sentence and "\n" not in sentence
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)
 

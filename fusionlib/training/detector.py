@@ -34,29 +34,28 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
                    seed: int = 0, workers: int = 0) -> YOLOv5:
     """Train a detector; class 0 is the person.
 
-    AdamW under a one-cycle schedule (warm-up over the first tenth, then cosine), an exponential average of the weights,
-    which is what is measured, kept and returned. A run that was interrupted goes on from its last finished epoch as if
-    nothing had happened. Writes to `out` what `loop.fit` does, `best.safetensors` (by mAP@.5:.95) with `validation`
-    only, and `settings.json`.
+    AdamW under a one-cycle schedule (warm-up over the first tenth, then cosine); an exponential moving average of the
+    weights is evaluated, saved and returned. An interrupted run resumes bit-identically from its last epoch. Writes to
+    `out` what `trainer.fit` does, `best.safetensors` (by mAP@.5:.95) only with `validation`, and `settings.json`.
 
     Args:
         model: network to start from, fresh or loaded; its weights are changed.
         dataset: yields image [3, H, W], RGB in 0..1, and boxes [N, 4], x1, y1, x2, y2 in pixels. All images have the
             same size, in multiples of 32.
         out: folder of the run.
-        validation: as `dataset`, measured after every epoch.
-        hyp: gains of the loss that differ from loss.HYP. The official scaling for small images (loss.scale_hyp) was
-            left out, as it weakens the objectness: after the same short run on scenes mAP@.5 was .13 instead of .21.
+        validation: as `dataset`, evaluated after every epoch.
+        hyp: gains that differ from `yolov5_loss.HYP`. The official scaling for small images (`scale_hyp`) is left out,
+            as it weakens the objectness: after the same short run on scenes mAP@.5 was .13 instead of .21.
         augment: flip, scale, shift, and change brightness, contrast and colours at random.
         bf16: mixed precision in bfloat16 (see bf16_supported).
         workers: processes that load the data.
 
     Raises:
-        FusionError: the data set is empty, `out` holds a run with other settings, or what `loop.fit` raises.
+        FusionError: the data set is empty, `out` holds a run with other settings, or as for `trainer.fit`.
     """
     out = Path(out)
     if not len(dataset):
-        raise FusionError(f"{out}: a detector needs training images, found none in the data set.")
+        raise FusionError(f"{out}: a detector needs training images, found none in the data set")
     loss = YOLOv5Loss(model.anchors, model.strides, model.num_classes, hyp)
     settings = {"images": len(dataset), "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
                 "weight_decay": weight_decay, "ema_decay": ema_decay, "augment": augment, "hyp": loss.hyp, "bf16": bf16,
@@ -66,7 +65,7 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
         found = json.loads((out / "settings.json").read_text())
     if changed := [key for key, value in settings.items() if found.get(key, value) != value]:
         raise FusionError(f"{out}: holds a run with other settings ({', '.join(changed)}): delete the folder to start "
-                          "afresh, or choose another one.")
+                          "afresh, or choose another one")
     write_json(out / "settings.json", settings)
 
     def losses(network: nn.Module, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -108,18 +107,14 @@ def bf16_supported() -> bool:
 
 def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epochs: int = 30, seed: int = 1000,
                          size: tuple[int, int] = (256, 320), bf16: bool | None = None) -> dict[str, float]:
-    """Train the small detector of the quick profile on embedded scenes and write its weights, float16, about 1 MB.
+    """Train the small detector of the quick profile on synthetic scenes and write its weights, float16, about 1 MB.
 
-    Like a detector that was trained before anything was fused, it sees visible and infrared images, each by itself,
-    never a fused one. The scenes come from a seed of their own, which no notebook uses.
+    It is trained on visible and on infrared images, never on a fused one. No notebook uses the seed of its scenes.
 
     Args:
-        out: the file to write; SCENE_DETECTOR by default. The run's folder, from which it resumes, lies in data/runs.
+        out: the file to write; SCENE_DETECTOR by default. The training itself resumes from data/runs.
         scenes: number of training scenes; a tenth more is rendered for validation.
-        epochs: passes over the two images of each scene.
-        seed: of the scenes and of the training.
-        size: height and width in pixels.
-        bf16: mixed precision; by default where it is faster.
+        epochs, seed, size (H, W), bf16: of the training and its scenes; bf16 by default where it is faster.
 
     Returns:
         Validation measures of the written detector.
@@ -136,11 +131,7 @@ def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epoch
 
 
 class _Images(Dataset):
-    """A data set of images and boxes as `fit` takes it: {"image", "boxes", "name"}, augmented or as it is.
-
-    Geometry and colours change for image and boxes together, at random by seed, epoch and index; boxes that leave the
-    image are dropped.
-    """
+    """Samples {"image", "boxes", "name"} for `fit`, augmented at random by seed, epoch and index, or unchanged."""
 
     def __init__(self, dataset: Dataset, seed: int, augment: bool):
         self.dataset, self.seed, self.epoch = dataset, seed, 0

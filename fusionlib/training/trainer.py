@@ -1,4 +1,4 @@
-"""The training loop, on accelerate: validates after each epoch, keeps the best and the last weights, resumes."""
+"""The trainer, on accelerate: validates after each epoch, saves the best and the last weights, resumes."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def one_cycle(step: int, steps: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
 
 
-#: The factor on the learning rate after a step, of how many.
+#: (step, number of steps) -> factor on the learning rate.
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda step, steps: 1,
     "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
@@ -47,11 +47,11 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 class Diverged(FusionError):
-    """The loss is not finite any more."""
+    """The loss is not finite."""
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser of both stages (paper 4.2), for all that is not frozen."""
+    """The optimiser of both stages (paper 4.2), over all parameters that are not frozen."""
     return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
 
 
@@ -63,33 +63,29 @@ def fit(
     reduction: Literal["mean", "sum"] = "mean", ema_decay: float | None = None,
     score: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> None:  # fmt: skip
-    """Train, measure after each epoch, keep best and last weights, resume where it stopped.
+    """Train, evaluate after each epoch, save the best and the last weights, resume where it stopped.
 
     Args:
-        model: what `losses` is given, on any number of devices.
-        losses: (model, batch) -> (total, parts to record); a batch holds the "name" of each image.
-        train: samples to learn from; each epoch sees all of them in another order.
-        validation: samples whose loss chooses the best epoch; None: there is no best, unless by `score`.
+        model, losses: (model, batch) -> (total, terms to record); a batch holds the "name" of each image.
+        train: samples to learn from, in another order in each epoch.
+        validation: samples whose loss chooses the best epoch; None: no best epoch, unless by `score`.
         folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
-        settings: the profile, for seed, precision, workers, schedule, the parts that a batch is taken in
-            (`gradient_accumulation_steps`), and how often an epoch may begin again after a loss that is not finite
-            (`nan_retries`).
+        settings: the profile: seed, amp, workers, schedule, gradient_accumulation_steps, nan_retries.
         optimizer: over the parameters to train.
         save: writes the weights of `model` to a path.
         epochs: passes over `train`.
-        batch: samples in a batch; the processes of `accelerate launch` share it equally, and what is missing in the
-            last batch of an epoch is taken from its first.
-        steps: steps of the optimiser to take, instead of `epochs`; they may end amid an epoch, which is then cut.
+        batch: batch size, shared equally by the processes of `accelerate launch`; an incomplete last batch is filled
+            from the first one.
+        steps: optimiser steps instead of `epochs`; the last epoch may be partial.
         schedule: of the learning rate, instead of the profile's.
-        clip: norm that gradients are cut to.
-        freeze_bn_fraction: share of the epochs, at the end, in which the model trains in evaluation mode: BatchNorm
-            normalises by its running statistics, as it will later. Statistics of single batches hide how bright an
-            image is.
-        reduction: whether the total of `losses` is a mean or a sum over images. Either way it is learned from as that
-            of the whole batch, of which processes, and parts one after the other, see a share each.
-        ema_decay: of a moving average of the weights (see `moving_average`), which is then what is measured and saved.
-        score: measures the model after each epoch; its first value chooses the best, higher is better, instead of the
-            loss of `validation`.
+        clip: maximum gradient norm.
+        freeze_bn_fraction: final share of the epochs in which BatchNorm normalises by its running statistics, as in
+            inference; statistics of single batches hide how bright an image is.
+        reduction: whether the total of `losses` is a mean or a sum over images; either way the gradient is that of the
+            whole batch, however it is split over processes and accumulation steps.
+        ema_decay: of a moving average of the weights (`moving_average`), which is then evaluated and saved.
+        score: evaluates the model after each epoch; its first value, higher is better, chooses the best epoch instead
+            of the loss of `validation`.
 
     Raises:
         FusionError: unknown schedule, a batch that the processes cannot share, a loss that is not finite, a state that
@@ -160,14 +156,14 @@ def run_epoch(
     accelerator: Accelerator, model: nn.Module, losses: Losses, loader: Iterable[dict], optimizer=None, scheduler=None,
     clip: float | None = None, gradient_accumulation_steps: int = 1, reduction: Literal["mean", "sum"] = "mean",
 ) -> dict[str, float]:  # fmt: skip
-    """One pass over the data, with an optimiser a training one; mean of the losses per image.
+    """One pass over the data, which trains where there is an optimiser; mean of the losses per image.
 
     Raises:
-        Diverged: a loss that is not finite; it names the images, and nothing was learned from them.
+        Diverged: a loss that is not finite; it names the images, from which nothing was learned.
     """
     sums, images, learns = {}, 0, optimizer is not None
     for batch in loader:
-        batch = send_to_device(batch, accelerator.device)  # the validation's, which every process does alike
+        batch = send_to_device(batch, accelerator.device)  # that of the validation, which every process repeats
         pieces = split_batch(batch, gradient_accumulation_steps)
         for number, piece in enumerate(pieces, 1):
             count, share = len(piece["name"]), len(piece["name"]) / len(batch["name"])
@@ -177,7 +173,7 @@ def run_epoch(
                     if not distributed.is_finite(total):
                         raise diverged(total.item(), piece["name"])
                 if learns:
-                    if reduction == "sum":  # that of the whole batch, as far as this piece tells
+                    if reduction == "sum":  # an estimate of the whole batch's
                         total = total * (accelerator.num_processes / share)
                     accelerator.backward(total * share)
             images += count
@@ -194,22 +190,22 @@ def run_epoch(
 
 
 def diverged(loss: float, images: Sequence[str]) -> Diverged:
-    """What every process raises when the loss of one, on images with these names, is not finite."""
+    """The error that every process raises when the loss of one is not finite."""
     lost = [each for each in distributed.gather((loss, images)) if not math.isfinite(each[0])]
     where = ", ".join(dict.fromkeys(name for _, names in lost for name in names))
-    return Diverged(f"the loss became {lost[0][0]} at {where}: lower the learning rate, or set amp to no; what the "
-                    "epochs before have learned is kept")
+    return Diverged(f"the loss became {lost[0][0]} at {where}: lower the learning rate, or set amp to no; the "
+                    "epochs before it are saved")
 
 
 def split_batch(batch: dict, count: int) -> list[dict]:
-    """A batch as so many smaller ones, or as many as it has samples."""
+    """Split a batch into at most `count` smaller ones of equal size."""
     samples = len(batch["name"])
     size = math.ceil(samples / count)
     return [{name: values[at : at + size] for name, values in batch.items()} for at in range(0, samples, size)]
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Exponential average whose memory grows with the number of steps, so that a short run forgets its start too."""
+    """Exponential moving average whose memory grows with the number of steps, so that a short run forgets its start."""
 
     def average(old: Tensor, new: Tensor, steps: Tensor) -> Tensor:
         if not old.is_floating_point():
@@ -220,7 +216,7 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 
 def go_back(accelerator: Accelerator, folder: Path, optimizer, scheduler) -> None:
-    """Back to the last complete state, at half the learning rate from now on; states that are kept say so, too."""
+    """Restore the last complete state and halve the learning rate; later states record it."""
     optimizer.zero_grad()
     resume(accelerator, folder)
     scheduler = scheduler.scheduler  # accelerate wraps it
@@ -232,11 +228,7 @@ def go_back(accelerator: Accelerator, folder: Path, optimizer, scheduler) -> Non
 def save_epoch(
     accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object], best: bool
 ) -> None:
-    """Write what an epoch has given: weights, curves, and the state to resume from.
-
-    Raises:
-        FusionError: they cannot be written; what was written after the epoch before is whole.
-    """
+    """Write weights, curves and the state to resume from; FusionError where they cannot be written."""
     epoch, row = len(rows), rows[-1]
     try:
         accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
@@ -248,12 +240,12 @@ def save_epoch(
             write_atomically(folder / "curves.csv", curves.encode())
         checkpoint(accelerator, folder, rows)
     except (OSError, RuntimeError) as error:  # torch's own writers raise RuntimeError
-        raise FusionError(f"{folder}: epoch {epoch} could not be kept ({first_line(error)}): make room, or mend the "
-                          f"folder, and run again; it goes on after epoch {epoch - 1}") from error
+        raise FusionError(f"{folder}: epoch {epoch} could not be saved ({first_line(error)}): make room, or mend "
+                          f"the folder, and run again; it resumes after epoch {epoch - 1}") from error
 
 
 def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None:
-    """Save the full state of training; a kill at any moment leaves the previous state usable."""
+    """Save the full state of training; killed at any moment, the previous state stays usable."""
     state = folder / "checkpoint" / f"epoch-{len(rows):04d}"
     accelerator.save_state(str(state))
     if accelerator.is_main_process:
@@ -265,7 +257,7 @@ def checkpoint(accelerator: Accelerator, folder: Path, rows: list[dict]) -> None
 
 
 def resume(accelerator: Accelerator, folder: Path) -> list[dict]:
-    """Continue from the last complete state in the folder: rows of the curves so far, one for each epoch done.
+    """Load the last complete state in the folder; the rows of the curves so far, one per epoch.
 
     Raises:
         FusionError: the state is damaged, or that of another network; nothing is overwritten.
@@ -277,7 +269,7 @@ def resume(accelerator: Accelerator, folder: Path) -> list[dict]:
         done = json.loads(record.read_text())
         accelerator.load_state(str(folder / "checkpoint" / done["state"]))
     except Exception as error:  # each file of the state has a reader of its own, with exceptions of its own
-        raise FusionError(f"{folder}: expected the state of this training to go on from, found one that is damaged or "
+        raise FusionError(f"{folder}: expected the state of this training to resume from, found one that is damaged or "
                           f"another network's ({first_line(error)}): choose another folder, or delete "
                           f"{record.name} in it to begin anew") from error
     accelerator.print(f"resumed after epoch {len(done['rows'])}")

@@ -38,13 +38,13 @@ def gather(value) -> list:
 
 
 def _processes() -> int:
-    """Those that share a batch: all in training; without gradients each sees a batch of its own."""
+    """Number of processes that share a batch: all in training, one where no gradients are computed."""
     shared = torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if shared else 1
 
 
 def weight_of(count: int, device: torch.device) -> float | Tensor:
-    """What a mean over so many things in this process counts, for the mean over all processes' to be that of all."""
+    """Weight of this process's mean over `count` items, so that the mean over processes is that over all items."""
     if (processes := _processes()) == 1:
         return 1.0
     total = torch.tensor(float(count), device=device)
@@ -53,7 +53,7 @@ def weight_of(count: int, device: torch.device) -> float | Tensor:
 
 
 def is_finite(loss: Tensor) -> bool:
-    """Whether a loss is finite in all processes that share the batch, so that they go on, or stop, together."""
+    """Whether a loss is finite in all processes that share the batch, so that they continue or stop together."""
     finite = torch.isfinite(loss.detach()).float()
     if _processes() > 1:
         distributed.all_reduce(finite, distributed.ReduceOp.MIN)
@@ -61,7 +61,7 @@ def is_finite(loss: Tensor) -> bool:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes, with the gradient of all their losses."""
+    """Differentiable sum over all processes."""
 
     @staticmethod
     def forward(ctx, values: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose statistics in training are those of all processes; torch's SyncBatchNorm has none for CPUs."""
+    """BatchNorm2d with statistics over all processes; unlike torch's SyncBatchNorm it works on CPUs."""
 
     def forward(self, features: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C,H,W]; all processes must have the same size."""
@@ -95,7 +95,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Make every BatchNorm2d of a model, in place, one whose statistics all processes share; its weights stay."""
+    """Turn every BatchNorm2d of a model into a `SharedBatchNorm`, in place; weights stay."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm
@@ -103,8 +103,7 @@ def share_statistics(model: nn.Module) -> None:
 
 def best_device() -> torch.device:
     """CUDA, MPS or another accelerator where there is one, otherwise the CPU."""
-    there = torch.accelerator.is_available()
-    return torch.accelerator.current_accelerator() if there else torch.device("cpu")
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
 def make_accelerator(precision: str = "no", **options) -> Accelerator:
