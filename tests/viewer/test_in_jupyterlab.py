@@ -113,7 +113,7 @@ def found_by(run, pair, pane, score):
     """Boxes of the run's detector in an image, [n,4]."""
     networks = fl.viewer.session.Networks(run)
     stage = {"fused": "02_fusion_network", "refined": "04_text_dfh"}[pane]
-    boxes = networks.detect_people(fl.inference.network.read_fused(run.folder / stage / pane, [pair])[0])
+    boxes = networks.detect_people(fl.inference.network.read_fused(run.folder / stage / "fused", [pair])[0])
     return boxes[boxes[:, 4] >= score]
 
 
@@ -155,7 +155,7 @@ def test_arrow_keys_step(page, viewer, pairs):
     np.testing.assert_allclose(after, expected, atol=2)
     assert max(abs(a - b) for a, b in zip(before, after)) > 2
     assert viewer.locator("[aria-selected=true]").get_attribute("title") == pairs[1].label
-    assert page.locator(".jp-Notebook .jp-Cell").count() == 9  # no key has reached JupyterLab
+    assert page.locator(".jp-Notebook .jp-Cell").count() == 10  # no key has reached JupyterLab
     page.keyboard.press("End")
     shows(page, pairs[-1].label)
     page.keyboard.press("ArrowRight")  # already the last
@@ -224,6 +224,19 @@ def test_search(page, viewer, pairs):
     shows(page, pairs[0].label)
     viewer.locator(".fl-search").fill("")
     assert viewer.locator(".fl-thumb").count() == len(pairs)
+    assert viewer.locator("[aria-selected=true]").get_attribute("title") == pairs[0].label
+
+
+def test_the_help_aligns_keys_and_texts(page, viewer):
+    viewer.focus()
+    page.keyboard.press("?")
+    help_panel = viewer.locator(".fl-help")
+    keys, texts = ([item.bounding_box() for item in help_panel.locator(tag).all()] for tag in ("dt", "dd"))
+    assert len(keys) == len(texts) > 10
+    for key, text in zip(keys, texts):  # JupyterLab's style of definition lists would shift them
+        assert abs(key["y"] - text["y"]) < 8 and 0 < text["x"] - (key["x"] + key["width"]) < 40
+    page.keyboard.press("?")
+    assert help_panel.is_hidden()
 
 
 def test_the_slider_swipes(page, viewer):

@@ -34,8 +34,9 @@ class Thumbs {
   show(list) { this.node.replaceChildren(...list.map((index) => this.item(index).node)); }
 
   mark(index) {
-    this.node.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
     const node = this.nodes.get(index)?.node;
+    this.marked?.setAttribute("aria-selected", "false"); // also if it is not in the list at present
+    this.marked = node;
     if (!node?.parentNode) return;
     node.setAttribute("aria-selected", "true");
     const [left, width] = [node.offsetLeft - this.node.offsetLeft, this.node.clientWidth];
