@@ -1,10 +1,7 @@
-"""Look at images in a notebook, and a run as static pages."""
+"""Browse images in a notebook, and write a run's results as static pages."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "encoding", "gallery", "report", "requests", "run_gallery", "session", "widget",
-], {
-    "api": ["browse", "compare"],
-    "widget": ["Viewer"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["encoding", "gallery", "report", "requests", "run_gallery", "session", "widget"],
+    {"api": ["browse", "compare"], "widget": ["Viewer"]})

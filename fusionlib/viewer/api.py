@@ -1,59 +1,50 @@
-"""Look at images: `fusionlib.browse(folder)` and `fusionlib.compare(a, b)`, which are widgets for notebooks."""
+"""Image viewers for notebooks: `fusionlib.browse(folder)` and `fusionlib.compare(a, b)`."""
 
 from pathlib import Path
 
 from fusionlib.experiments.run import reopen
 from fusionlib.utils.errors import FusionError
-from fusionlib.viewer.gallery import of_folder, of_two
-from fusionlib.viewer.run_gallery import is_run, of_run
+from fusionlib.viewer.gallery import from_comparison, from_folder
+from fusionlib.viewer.run_gallery import from_run, is_run
 from fusionlib.viewer.session import Networks
 from fusionlib.viewer.widget import Viewer
 
-__all__ = ["Viewer", "browse", "compare"]
-
 
 def browse(folder, data_root="") -> Viewer:
-    """A widget to look at the images in a folder: end a notebook cell with it.
+    """View the images of a folder: make this the last line of a notebook cell.
 
     Args:
-        folder: of a run, such as data/runs/quick: its pairs with their fused and refined images, people, answers and
-            metrics, as far as the notebooks have made them. Or of pictures: folders in it that share names of
-            pictures, such as ir/, vi/ and fused/, are shown side by side; other pictures one by one.
-        data_root: of a run, where its data sets lie now, if not where they lay.
+        folder: of a run, such as data/runs/quick, which is shown with the fused and refined images, detections, answers
+            and metrics computed so far; or any folder of images, in which subfolders with file names in common, such as
+            ir/, vi/ and fused/, are shown side by side.
+        data_root: folder of the run's data sets, if they have been moved.
 
-    Returns:
-        The widget. Without a front end, it shows as a still picture of the first entries.
-
-    Raises:
-        FusionError: no folder, no picture in it, or a run whose data sets are not there.
+    Without a front end, the widget is displayed as a contact sheet of a few entries. Raises FusionError for a missing
+    folder, one without images, and a run whose data sets are missing.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise FusionError(f"{folder}: expected a folder of a run or of pictures, found "
+        raise FusionError(f"{folder}: expected a folder of a run or of images, found "
                           f"{'a file' if path.exists() else 'nothing'}; check the path")
     path = path.resolve()
     if not is_run(path):
-        return Viewer(of_folder(path), Networks())
-    runs = {other.name: other for other in sorted(path.parent.iterdir()) if is_run(other)}
+        return Viewer(from_folder(path), Networks())
+    runs = {sibling.name: sibling for sibling in sorted(path.parent.iterdir()) if is_run(sibling)}
 
     def open_run(name: str):
         run = reopen(runs[name], data_root if runs[name] == path else "")
-        return of_run(run), Networks(run)
+        return from_run(run), Networks(run)
 
     return Viewer(*open_run(path.name), list(runs), path.name, open_run)
 
 
 def compare(a, b) -> Viewer:
-    """A widget to compare two images, or the pictures of two folders that have the same names.
+    """Compare two images, or the images of two folders that have the same names, with a slider between them.
 
     Args:
-        a, b: paths, arrays, PIL images or tensors, as `fusionlib.fuse` takes them, or two folders. Where file names
-            carry more than the name, a star says what the name is, as in results/*_ours.
+        a, b: two images, each a path, array, PIL image or tensor as for `fusionlib.fuse`, or two folders. Where file
+            names have a suffix or prefix, a star stands for the common name, as in results/*_ours.
 
-    Returns:
-        The widget, with a slider that swipes between the two.
-
-    Raises:
-        FusionError: something that is no image, a folder and an image, or folders without a name in common.
+    Raises FusionError for anything else, for a folder and an image, and for folders without a name in common.
     """
-    return Viewer(of_two(a, b), Networks())
+    return Viewer(from_comparison(a, b), Networks())

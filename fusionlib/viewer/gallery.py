@@ -1,7 +1,6 @@
-"""What there is to look at: entries with the same scene in several panes, from any folder or from two images."""
+"""The entries of a viewer, each one scene in several panes: from a folder, or from two images or folders to compare."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,107 +15,81 @@ from fusionlib.utils.errors import FusionError
 
 @dataclass
 class Entry:
-    """One scene.
-
-    name, group: its own, and of the set that it belongs to. images: {pane: what `data.images.understand` takes}. truth:
-    boxes of people [N,4] xyxy in pixels of the images, None without labels. answer: of the language model. metrics:
-    {pane: {metric: value}} and people: {pane: [n,5] xyxy and score}, as far as they are known.
-    """
+    """One scene. Metrics and people are filled in as they are computed."""
 
     name: str
-    group: str
-    images: dict[str, object]
-    truth: np.ndarray | None = None
-    answer: Answer | None = None
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    people: dict[str, np.ndarray] = field(default_factory=dict)
+    group: str  # name of its data set or folder
+    images: dict[str, object]  # {pane: image as for `data.image_types.to_image`}
+    truth: np.ndarray | None = None  # boxes of people [N,4], xyxy in pixels; None without labels
+    answer: Answer | None = None  # of the language model
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # {pane: {metric: value}}
+    people: dict[str, np.ndarray] = field(default_factory=dict)  # {pane: detections [n,5], xyxy and score}
 
 
 @dataclass
 class Gallery:
-    """Entries in order, the panes in order, and what to know about them.
-
-    title: for people. notes: sentences on what is not there, and how to make it. sources: the panes of the infrared and
-    the visible image, where there are both. saves: the folder for figures.
-    """
+    """Entries and panes, in the order in which they are shown."""
 
     title: str
     entries: list[Entry]
     panes: list[str]
-    notes: list[str] = field(default_factory=list)
-    sources: tuple[str, str] | None = None
-    saves: Path = Path(".")
-
-    def sources_of(self, entry: Entry) -> tuple[object, object] | None:
-        """The infrared and the visible image of an entry that has both."""
-        if self.sources and all(pane in entry.images for pane in self.sources):
-            return tuple(entry.images[pane] for pane in self.sources)
-        return None
+    notes: list[str] = field(default_factory=list)  # sentences on what is missing and how to make it
+    sources: tuple[str, str] | None = None  # the panes of the infrared and the visible image, if there are both
+    saves: Path = Path(".")  # folder for figures
 
 
-def of_folder(folder: Path) -> Gallery:
-    """All pictures below a folder; folders in it that share names of pictures are panes, side by side.
+def from_folder(folder: Path) -> Gallery:
+    """All images below a folder; its subfolders are panes if they have file names in common, and groups otherwise.
 
-    Raises:
-        FusionError: no folder, or no picture in it.
+    Raises FusionError for a missing folder, and for one without images.
     """
-    files: dict[str, dict[str, Path]] = {}  # {top folder: {name: file}}
+    subfolders: dict[str, dict[str, Path]] = {}  # {subfolder: {name: file}}
     for path in find_pictures(folder):
         top, *rest = path.relative_to(folder).with_suffix("").parts
-        files.setdefault(top if rest else "", {}).setdefault("/".join(rest or [top]), path)
-    names = [name for pictures in files.values() for name in pictures]
-    if len(names) == len(set(names)):  # nothing is there twice: the folders are groups of different pictures
-        entries = [Entry("/".join(filter(None, (top, name))), top, {"image": path})
-                   for top, pictures in files.items() for name, path in pictures.items()]  # fmt: skip
+        subfolders.setdefault(top if rest else "", {}).setdefault("/".join(rest or [top]), path)
+    images = [(top, name, path) for top, files in subfolders.items() for name, path in files.items()]
+    if len(images) == len({name for _, name, _ in images}):  # no name occurs in two subfolders
+        entries = [Entry("/".join(filter(None, (top, name))), top, {"image": path}) for top, name, path in images]
         return Gallery(folder.name, entries, ["image"])
-    panes = sorted((top or folder.name for top in files), key=_place)
+    panes = sorted((top or folder.name for top in subfolders), key=_order)
     entries = {}
-    for top, pictures in files.items():
-        for name, path in pictures.items():
-            group = name.rpartition("/")[0]
-            entries.setdefault(name, Entry(name, group, {})).images[top or folder.name] = path
-    ir, visible = (next((pane for pane in panes if pane.lower() in known), None) for known in (INFRARED, VISIBLE))
+    for top, name, path in images:
+        entries.setdefault(name, Entry(name, name.rpartition("/")[0], {})).images[top or folder.name] = path
+    ir, visible = (next((pane for pane in panes if pane.lower() in names), None) for names in (INFRARED, VISIBLE))
     return Gallery(folder.name, [entries[name] for name in sorted(entries)], panes,
-                   sources=(ir, visible) if ir and visible else None)  # fmt: skip
+                   sources=(ir, visible) if ir and visible else None)
 
 
-def of_two(a, b) -> Gallery:
-    """Two images, each of any kind that `fusionlib.fuse` takes, or two folders of pictures with names in common.
-
-    Raises:
-        FusionError: a folder and something else, or folders without a name in common.
-    """
-    paths = [Path(each).expanduser() if isinstance(each, str | Path) else None for each in (a, b)]
-    folders = [path is not None and (path.is_dir() or "*" in path.name) for path in paths]
-    panes = _titles(paths)
+def from_comparison(a, b) -> Gallery:
+    """Two images or two folders, as for `fusionlib.compare`, which says what is raised."""
+    paths = [Path(image).expanduser() if isinstance(image, str | Path) else None for image in (a, b)]
+    are_folders = [path is not None and (path.is_dir() or "*" in path.name) for path in paths]
+    panes = _pane_names(paths)
     title = " and ".join(panes)
-    if not any(folders):
+    if not any(are_folders):
         return Gallery(title, [Entry(title, "", dict(zip(panes, (a, b))))], panes)
-    if not all(folders):
-        one, other = (a, b) if folders[0] else (b, a)
-        what = f"an image of type {type(other).__name__}" if not isinstance(other, str | Path) else other
-        raise FusionError(f"{one} is a folder, {what} is none: give two folders or two images to compare")
-    found, problems = match_names(dict(zip(panes, paths)))
-    return Gallery(title, [Entry(name, "", files) for name, files in found.items()], panes, problems)
+    if not all(are_folders):
+        folder, other = (a, b) if are_folders[0] else (b, a)
+        other = other if isinstance(other, str | Path) else f"an image of type {type(other).__name__}"
+        raise FusionError(f"{folder} is a folder, but {other} is not: give two folders or two images to compare")
+    matched, problems = match_names(dict(zip(panes, paths)))
+    return Gallery(title, [Entry(name, "", files) for name, files in matched.items()], panes, problems)
 
 
-def _titles(paths: list[Path | None]) -> list[str]:
-    """Two different names for what is compared: of the files or folders, as far as they differ."""
+def _pane_names(paths: list[Path | None]) -> list[str]:
+    """Two different names: the last parts in which the paths differ, or the file name, or "a" and "b"."""
     if None not in paths:
-        parts = [path.resolve().parts for path in paths]
-        for depth in range(1, min(map(len, parts))):
-            if parts[0][-depth] != parts[1][-depth]:
-                return [part[-depth] for part in parts]
-    names = [path.name if path else None for path in paths]
-    return [name or fallback for name, fallback in zip(names, ("a", "b"))]
+        for names in zip(*(path.resolve().parts[:0:-1] for path in paths)):
+            if names[0] != names[1]:
+                return list(names)
+    return [(path and path.name) or letter for path, letter in zip(paths, "ab")]
 
 
-def _place(pane: str) -> tuple[int, str]:
-    """Infrared before visible before all others, and these by name."""
-    order: Mapping[str, int] = dict.fromkeys(INFRARED, 0) | dict.fromkeys(VISIBLE, 1)
-    return order.get(pane.lower(), 2), pane
+def _order(pane: str) -> tuple[int, str]:
+    """Sort key: infrared, visible, then the others by name."""
+    return 0 if pane.lower() in INFRARED else 1 if pane.lower() in VISIBLE else 2, pane
 
 
 def file_name(text: str) -> str:
-    """A name as part of a file name: letters, digits, dots and dashes stay."""
+    """Turn a name into a valid file name: all but letters, digits, dots and dashes becomes an underscore."""
     return re.sub(r"[^\w.-]+", "_", text).strip("_.") or "view"

@@ -1,6 +1,6 @@
-"""What the page may ask about a gallery. An answer is a message for the page, with bytes.
+"""Answer the page's requests about a gallery: each reply is a message for the page and its binary buffers.
 
-`image` and `save` answer at once. The others are generators: each step is a piece of work with an answer of its own.
+`image` and `save` reply at once. The other requests are generators that do one step of work for each reply.
 """
 
 import functools
@@ -22,22 +22,22 @@ from fusionlib.viewer.run_gallery import CONVENTION
 from fusionlib.viewer.session import Networks
 from fusionlib.visualization import contact_sheets, style
 
-INSTRUCTION = "instruction"  # the pane of what the user has typed
-FIRST_LOOK = 640  # pixels of the longer side of the first image that an instruction gives
+INSTRUCTION = "instruction"  # the pane of the image that is refined by the user's instruction
+PREVIEW = 640  # pixels of the longer side of its preview
 
 Reply = tuple[dict, list[bytes]]
 
 
-class Work:
-    """Work on one gallery; what is found stays with its entries."""
+class RequestHandler:
+    """Handlers of requests about one gallery, by the kind of request; results are stored in its entries."""
 
     def __init__(self, gallery: Gallery, networks: Networks):
         self.gallery, self.networks = gallery, networks
         self.refined = (-1, None)  # entry and image of the last instruction
         self.sources = functools.lru_cache(maxsize=2)(self._sources)
 
-    def picture(self, index: int, pane: str) -> np.ndarray:
-        """uint8 [H,W] or [H,W,3] of an entry's pane. FusionError where it is not there, or cannot be read."""
+    def pixels(self, index: int, pane: str) -> np.ndarray:
+        """An image, uint8 [H,W] or [H,W,3]. Raises FusionError where there is none, or it cannot be read."""
         if pane == INSTRUCTION and self.refined[0] == index:
             return self.refined[1]
         entry = self.gallery.entries[index]
@@ -48,40 +48,40 @@ class Work:
     def _sources(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Infrared [1,H,W] and visible [3,H,W] of an entry."""
         entry = self.gallery.entries[index]
-        if (found := self.gallery.sources_of(entry)) is None:
-            raise FusionError(f"{entry.name}: expected an infrared and a visible image, found not both")
-        ir, visible = (to_image(image, name) for image, name in zip(found, ("infrared", "visible")))
+        pair = [entry.images[pane] for pane in self.gallery.sources or () if pane in entry.images]
+        if len(pair) < 2:
+            raise FusionError(f"{entry.name}: expected an infrared and a visible image, found at most one of them")
+        ir, visible = (to_image(image, name) for image, name in zip(pair, ("infrared", "visible")))
         return ir.as_infrared(), visible.as_visible()
 
     def image(self, request: dict) -> Reply:
-        """A picture as jpg, or exactly, as png."""
+        """An image as jpg, or losslessly as png."""
         index, pane = request["entry"], request["pane"]
-        return _sent(index, pane, self.picture(index, pane), bool(request.get("exact")))
+        return _image_reply(index, pane, self.pixels(index, pane), bool(request.get("exact")))
 
     def thumbs(self, request: dict) -> Iterator[Reply]:
-        """Small pictures of some entries."""
+        """Thumbnails of some entries."""
         for index in request["entries"]:
             images = self.gallery.entries[index].images
             pane = request["pane"] if request["pane"] in images else next(iter(images))
             try:
-                data = encoding.thumbnail(self.picture(index, pane))
-            except FusionError:  # which is told when the entry is chosen
+                data = encoding.thumbnail(self.pixels(index, pane))
+            except FusionError:  # reported when the entry is selected
                 continue
             yield {"kind": "thumb", "entry": index}, [data]
 
     def people(self, request: dict) -> Iterator[Reply]:
         """People in some panes of an entry."""
-        for pane in request["panes"]:
-            yield self.found(request["entry"], pane)
+        return (self.detect(request["entry"], pane) for pane in request["panes"])
 
-    def found(self, index: int, pane: str) -> Reply:
-        """People in an image; boxes are in pixels of the sources, scores are those from `networks.LEAST_SCORE` on."""
+    def detect(self, index: int, pane: str) -> Reply:
+        """People in an image: boxes in pixels of the sources, with scores from `session.MIN_SCORE` on."""
         entry = self.gallery.entries[index]
         boxes = entry.people.get(pane)
         if boxes is None:
-            image = self.picture(index, pane)
-            boxes = self.networks.find_people(_as_rgb(image)).numpy()
-            if pane == INSTRUCTION:  # of a first look, which is smaller
+            image = self.pixels(index, pane)
+            boxes = self.networks.detect_people(_as_rgb(image)).numpy()
+            if pane == INSTRUCTION:  # may be a preview, which is smaller
                 boxes[:, :4] *= self.sources(index)[1].shape[2] / image.shape[1]
             else:
                 entry.people[pane] = boxes
@@ -89,69 +89,64 @@ class Work:
 
     def measures(self, request: dict) -> Iterator[Reply]:
         """Metrics of some panes of an entry."""
-        for pane in request["panes"]:
-            yield self.measured(request["entry"], pane)
+        return (self.measure(request["entry"], pane) for pane in request["panes"])
 
-    def measured(self, index: int, pane: str) -> Reply:
-        """The paper's metrics of an image, as they were kept or as they are measured now."""
+    def measure(self, index: int, pane: str) -> Reply:
+        """The paper's metrics of an image, as recorded by notebook 05 or else computed now."""
         entry = self.gallery.entries[index]
         values = entry.metrics.get(pane, {})
         if not set(conventions.PAPER) <= set(values):
-            images = _as_rgb(self.picture(index, pane)), *self.sources(index)
-            found = metrics.evaluate(*(image[None] for image in images), conventions.PAPER, CONVENTION)
-            values = {name: value.item() for name, value in found.items()}
+            images = _as_rgb(self.pixels(index, pane)), *self.sources(index)
+            results = metrics.evaluate(*(image[None] for image in images), conventions.PAPER, CONVENTION)
+            values = {name: value.item() for name, value in results.items()}
             if pane != INSTRUCTION:
                 entry.metrics[pane] = values
         return {"kind": "measures", "entry": index, "pane": pane, "values": finite(values)}, []
 
     def sweep(self, request: dict) -> Iterator[Reply]:
-        """People or metrics of many entries, for a filter or an order."""
-        find = {"people": self.found, "measures": self.measured}[request["what"]]
+        """People or metrics of many entries, to filter or sort them."""
+        function = {"people": self.detect, "measures": self.measure}[request["what"]]
         for done, index in enumerate(request["entries"], 1):
             try:
-                content, buffers = find(index, request["pane"])
-            except FusionError as error:  # of one picture; the others can be told
+                content, buffers = function(index, request["pane"])
+            except FusionError as error:  # of this image; the sweep continues
                 content, buffers = {"kind": "problem", "of": "sweep", "text": str(error)}, []
             yield {**content, "done": done, "total": len(request["entries"])}, buffers
 
     def warm(self, _: dict) -> Iterator[Reply]:
-        """Load what an instruction needs, while the user is still typing."""
+        """Load the networks that an instruction needs while the user is still typing."""
         try:
-            self.networks.get_ready()
-        except FusionError:  # which is told about the instruction
+            self.networks.preload()
+        except FusionError:  # reported when the instruction is sent
             return
         yield {"kind": "ready"}, []
 
     def instruct(self, request: dict) -> Iterator[Reply]:
-        """A pair refined by an instruction: small and soon, then whole."""
+        """A pair refined by an instruction: of a large one first a preview, then the full resolution."""
         index, text = request["entry"], request["text"]
         ir, visible = self.sources(index)
-        large = max(visible.shape[1:]) > FIRST_LOOK
-        for longest in (FIRST_LOOK, 0) if large else (0,):
-            began = time.perf_counter()
+        for longest in (PREVIEW, 0) if max(visible.shape[1:]) > PREVIEW else (0,):
+            start = time.perf_counter()
             image = to_uint8(self.networks.refine(ir, visible, text, longest))
             self.refined = index, image
-            took = round(1000 * (time.perf_counter() - began))
-            last = not (large and longest)
-            yield _sent(index, INSTRUCTION, image, False, text=text, milliseconds=took, last=last)
+            milliseconds = round(1000 * (time.perf_counter() - start))
+            yield _image_reply(index, INSTRUCTION, image, False, text=text, milliseconds=milliseconds, last=not longest)
 
     def attend(self, request: dict) -> Iterator[Reply]:
-        """Where a word of the answer looks, as a png to lay over the images."""
+        """The attention map of a word of the answer, as a png to lay over the images."""
         index, (start, end) = request["entry"], request["word"]
-        answer = self.gallery.entries[index].answer
-        weights = self.networks.attention(*self.sources(index), answer, start, end)
+        weights = self.networks.attention(*self.sources(index), self.gallery.entries[index].answer, start, end)
         data, _ = encoding.encode(encoding.heat(weights), exact=True)
         yield {"kind": "attention", "entry": index, "word": [start, end]}, [data]
 
     def save(self, request: dict) -> Reply:
-        """Write what is shown as a figure, png and pdf, with its boxes and the enlarged region."""
+        """Save the view as a figure, png and pdf, with its boxes and the enlarged region; no file is overwritten."""
         index, panes = request["entry"], request["panes"]
         entry = self.gallery.entries[index]
-        found = {pane: entry.people[pane] for pane in panes if pane in entry.people and request["found"]}
+        people = {pane: entry.people[pane] for pane in panes if pane in entry.people and request["found"]}
         figure = contact_sheets.contact_sheet(
-            [{pane: self.picture(index, pane) for pane in panes}], [entry.truth if request["truth"] else None],
-            [found or None], [request.get("region")], [entry.name], request["score"],
-        )  # fmt: skip
+            [{pane: self.pixels(index, pane) for pane in panes}], [entry.truth if request["truth"] else None],
+            [people or None], [request.get("region")], [entry.name], request["score"])
         stem, number = f"09_view_{file_name(entry.name)}", 1
         path = self.gallery.saves / f"{stem}.png"
         while path.exists():
@@ -161,11 +156,11 @@ class Work:
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
+    """Replace NaN and infinity, which JSON cannot express, by None."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _sent(index: int, pane: str, image: np.ndarray, exact: bool, **more) -> Reply:
+def _image_reply(index: int, pane: str, image: np.ndarray, exact: bool, **more) -> Reply:
     data, mime = encoding.encode(image if exact else encoding.reduced(image, encoding.LONGEST), exact)
     size = {"width": image.shape[1], "height": image.shape[0]}
     return {"kind": "image", "entry": index, "pane": pane, "mime": mime, "exact": exact, **size, **more}, [data]

@@ -1,7 +1,4 @@
-"""What a viewer asks of networks: people in an image, an image refined by an instruction, where a word looks.
-
-Each network is loaded when it is first needed: of the run that is looked at, or of the package.
-"""
+"""The networks behind a viewer: detection of people, refinement by an instruction, attention of words."""
 
 import functools
 import unicodedata
@@ -20,123 +17,107 @@ from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError
 
-LEAST_SCORE = 0.05  # of predictions that are kept: below it, nobody sets a threshold by eye
+MIN_SCORE = 0.05  # of the detections that are sent; the threshold that the user sets is never lower
 
 
 class Networks:
-    """The networks of a run, or, without one, those of the package, which has no detector."""
+    """The networks of a run or else of the package, which has no detector; each is loaded when first needed."""
 
     def __init__(self, run: Run | None = None):
         self.run = run
+        self._features = functools.lru_cache(maxsize=64)(lambda text: encode([text])[0])  # one text for many pairs
 
     @functools.cached_property
     def detector(self):
-        """The run's frozen detector. FusionError without a run, or without its weights."""
+        """The run's frozen detector. Raises FusionError without a run, or without its weights."""
         if self.run is None:
-            raise FusionError("People are looked for by a run's detector, and this is no folder of a run")
-        from fusionlib.detection.detectors import (
-            load_detector,  # here, for it takes seconds to import, and pictures none
-        )
+            raise FusionError("Detecting people needs the detector of a run, and this folder is not a run: browse one "
+                              "such as data/runs/quick")
+        from fusionlib.detection.detectors import load_detector  # takes seconds to import
 
         return load_detector(self.run.weights(self.run.profile.detector), distributed.best_device())
 
-    def find_people(self, image: Tensor) -> Tensor:
-        """People in an image [3,H,W] as notebook 04 looks for them: [n,5], xyxy in pixels of the image and score."""
+    def detect_people(self, image: Tensor) -> Tensor:
+        """Detect people in an image [3,H,W] as notebook 04 does: [n,5], xyxy in pixels of the image and score."""
         from fusionlib.detection.detectors import detect
 
         detector = self.detector
-        *parts, scale = letterbox(image[:1], image[1:], self.run.profile.detect_size)
-        found = detect(detector, [torch.cat(parts)], conf=LEAST_SCORE)[0][:, :5]
-        found[:, :4] /= scale
-        return found
+        *planes, scale = letterbox(image[:1], image[1:], self.run.profile.detect_size)
+        boxes = detect(detector, [torch.cat(planes)], conf=MIN_SCORE)[0][:, :5]
+        boxes[:, :4] /= scale
+        return boxes
 
     @property
     def has_text_dfh(self) -> bool:
-        """Whether the run has a Text-DFH of its own."""
+        """Whether the run has trained a Text-DFH."""
         return self.run is not None and (self.run.folder / "04_text_dfh" / "provenance.json").is_file()
 
     @functools.cached_property
     def text_dfh(self) -> TextGuidedFusion:
-        """Text-DFH of the run's notebook 04, or of the package."""
+        """The Text-DFH of the run's notebook 04, or else of the package."""
         if not self.has_text_dfh:
             return pair.text_dfh()
-        fusion, stage = (self.run.finished(name).folder for name in ("02_fusion_network", "04_text_dfh"))
-        network = weights.load(fusion / "last.safetensors").to(distributed.best_device())
-        return weights.load(stage / "last.safetensors", network)
+        stage_1, stage_2 = (self.run.finished(name).weights for name in ("02_fusion_network", "04_text_dfh"))
+        return weights.load(stage_2, weights.load(stage_1).to(distributed.best_device()))
 
-    def get_ready(self) -> None:
-        """Load what `refine` needs. Raises as it does."""
-        self._check("a word")
-        _features("a word")
+    def preload(self) -> None:
+        """Load everything that `refine` needs. Raises as it does."""
+        self._encode("a word")
         _ = self.text_dfh
 
     def refine(self, ir: Tensor, visible: Tensor, instruction: str, longest: int = 0) -> Tensor:
-        """A pair refined by an instruction, [3,H,W]; for a look, first reduced to a longer side of `longest` pixels.
+        """Refine a pair by an instruction: [3,H,W], with a longer side of `longest` pixels unless that is 0.
 
-        Raises:
-            FusionError: no weights of Text-DFH, or those of another encoder of text than there is.
+        Raises FusionError without weights of Text-DFH, and if they were trained with another text encoder.
         """
-        self._check(instruction)
-        text = _features(instruction)
+        text = self._encode(instruction)
         ir, visible = resize_longer_side(ir, visible, longest) if longest else (ir, visible)
         return fuse(self.text_dfh, ir, visible, text)
 
-    def _check(self, instruction: str) -> None:
+    def _encode(self, instruction: str) -> Tensor:
         if not self.has_text_dfh:
-            return pair.check_settings(instruction, None)
-        learnt = self.run.finished("03_mllm_feedback").inputs.get("encoder")
-        if learnt != encoder_name():
-            raise FusionError(f"This run's Text-DFH reads features of {learnt}, and what you type is encoded by "
-                              f"{encoder_name()}: an instruction needs a run whose answers were encoded alike")
+            pair.check_settings(instruction, None)
+        elif (encoder := self.run.finished("03_mllm_feedback").inputs.get("encoder")) != encoder_name():
+            raise FusionError(f"This run's Text-DFH was trained on text features of {encoder}, but instructions are "
+                              f"encoded by {encoder_name()}: use a run whose answers were encoded by it, too")
+        return self._features(instruction)
 
     def attention(self, ir: Tensor, visible: Tensor, answer: Answer, start: int, end: int) -> Tensor:
-        """Where a word of an answer looks in the image, [h,w] at the detector's size without what was filled.
+        """The attention map of a word of an answer, [h,w] at the detector's input size without its padding.
 
         Args:
             ir, visible: the pair, [1,H,W] and [3,H,W].
-            answer: whose features this run's Text-DFH was trained on.
-            start, end: of the word in the answer's text, in characters.
+            answer: one whose features this run's Text-DFH was trained on.
+            start, end: of the word, in characters of the answer's text.
 
-        Raises:
-            FusionError: no Text-DFH, one without the image-guided branch, or features of other tokens than words.
+        Raises FusionError without a Text-DFH or its image-guided branch, and for features that do not belong to words.
         """
         if not self.has_text_dfh:
-            raise FusionError("Where a word looks is known to the Text-DFH of a run, and this one has none: notebook "
-                              "04 trains it")
+            raise FusionError("Attention maps need a run's Text-DFH, and this run has none: run notebook 04")
         spans = token_spans(answer.text)
         if len(spans) != answer.tokens:
-            raise FusionError(f"The features of this answer are those of {answer.model}'s own tokens, so it is not "
-                              "known which of them belong to a word")
+            raise FusionError(f"The features of this answer belong to tokens of {answer.model}, which cannot be "
+                              "assigned to words: use answers encoded by the sentence encoder")
         rows = [row for row, span in enumerate(spans) if span and span[0] < end and span[1] > start]
         if not rows:
-            raise FusionError(f"{answer.text[start:end]!r} is behind the {len(spans)} tokens that the encoder reads")
-        size = self.run.profile.detect_size
-        small_ir, small_visible, scale = letterbox(ir, visible, size)
-        maps = word_attention(self.text_dfh, small_ir, small_visible, answer.features[rows])
+            raise FusionError(f"{answer.text[start:end]!r} is not among the first {len(spans)} tokens of the answer, "
+                              "which are all that the encoder reads")
+        *small, scale = letterbox(ir, visible, self.run.profile.detect_size)
+        maps = word_attention(self.text_dfh, *small, answer.features[rows])
         height, width = (max(1, round(side * scale)) for side in ir.shape[1:])
         return maps.mean(0)[:height, :width]
 
 
-@functools.lru_cache(maxsize=64)  # one instruction goes with many pairs
-def _features(text: str) -> Tensor:
-    return encode([text])[0]
-
-
 def token_spans(text: str) -> list[tuple[int, int] | None]:
-    """Where each of `feedback.tokens(text)` stands in the text, (start, end); None for one that is not found."""
-    plain, places = [], []  # as the encoder reads it: lower case, without accents
-    for index, character in enumerate(text):
-        for part in unicodedata.normalize("NFD", character.lower()):
-            if unicodedata.category(part) != "Mn":
-                plain.append(part)
-                places.append(index)
-    plain, at, spans = "".join(plain), 0, []
+    """The (start, end) in the text of each of `text_encoder.tokens(text)`; None for a token that is not found."""
+    # The encoder reads lower case without accents: each such character, with its index in the text.
+    characters = [(plain, index) for index, character in enumerate(text)
+                  for plain in unicodedata.normalize("NFD", character.lower()) if unicodedata.category(plain) != "Mn"]
+    plain_text, end, spans = "".join(plain for plain, _ in characters), 0, []
     for token in tokens(text):
-        piece = token.removeprefix("##") if len(token) > 2 else token
-        begin = plain.find(piece, at)
-        if begin < 0:
-            spans.append(None)
-            continue
-        at = begin + len(piece)
-        spans.append((places[begin], places[at - 1] + 1))
+        piece = token.removeprefix("##") or token
+        begin = plain_text.find(piece, end)
+        if begin >= 0:
+            end = begin + len(piece)
+        spans.append((characters[begin][1], characters[end - 1][1] + 1) if begin >= 0 else None)
     return spans

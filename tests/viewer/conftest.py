@@ -1,4 +1,4 @@
-"""A small run of the quick profile that has everything: for the viewer's Python side, and for the page."""
+"""A small complete run of the quick profile, for the tests of the viewer and of its page."""
 
 from dataclasses import replace
 
@@ -11,12 +11,12 @@ from fusionlib.feedback.text_encoder import DIM, encode
 from fusionlib.inference import network as inference
 from fusionlib.inference import pair as fusing
 
-EVIL = '<script>window.hacked = 1</script> & "brighten" the <b>image</b>'
+MARKUP = '<script>window.hacked = 1</script> & "brighten" the <b>image</b>'
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Embedded scenes, the shipped stage 1, a random Text-DFH, answers of the rules (the first one evil), one peer."""
+    """Synthetic scenes, the packaged stage 1, a random Text-DFH, answers (one with markup), and one other method."""
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
     run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6)
     fl.data.synthetic.scene.write(run.data_root / "Scenes", 2, 6, 0)
@@ -36,12 +36,12 @@ def run(tmp_path_factory):
     names = [pair.label for pair in test]
     images = inference.read_fused(fusion.folder / "fused", test)
     answers = feedback.ask(images, responder, feedback.QUESTION, store, names=names)
-    features = encode([EVIL])[0]
-    evil = replace(answers[0], model="<i>nobody</i>", text=EVIL, tokens=len(features), kept=features)
-    answers = [*store.put([evil]).values(), *answers[1:]]
-    said = run.stage("03_mllm_feedback", encoder=responder.encoder)
-    feedback.write_assignment(said.folder / "assigned.json", answers)
-    said.finish()
+    features = encode([MARKUP])[0]
+    marked = replace(answers[0], model="<i>nobody</i>", text=MARKUP, tokens=len(features), kept=features)
+    answers = [*store.put([marked]).values(), *answers[1:]]
+    feedback_stage = run.stage("03_mllm_feedback", encoder=responder.encoder)
+    feedback.write_assignment(feedback_stage.folder / "assigned.json", answers)
+    feedback_stage.finish()
 
     torch.manual_seed(0)
     refined, stage = models.TextGuidedFusion(network, DIM), run.stage("04_text_dfh")
@@ -59,7 +59,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def quoted(tmp_path_factory):
-    """Two folders of pictures whose names are nasty, and the name."""
+    """Two folders of images, one of them named with quotes and markup, and this name."""
     folder, name = tmp_path_factory.mktemp("pictures"), "it's \"<img src=x onerror='window.hacked=1'>\" & co"
     for index, pane in enumerate(("ir", "vi")):
         fl.data.write_image(folder / pane / f"{name}.png", torch.full((3, 24, 32), 0.25 + index / 2))

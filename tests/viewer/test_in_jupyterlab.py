@@ -1,6 +1,6 @@
-"""The notebook in a real JupyterLab, in a real browser: run, and used as people do; what the page shows is what counts.
+"""End-to-end test of notebook 09 in JupyterLab and Chromium: what the page shows.
 
-The tests of this file are one visit: each goes on where the one before stopped.
+The tests share one page, and each continues where the one before stopped.
 """
 
 import re
@@ -12,13 +12,13 @@ import nbformat
 import numpy as np
 import pytest
 from jupyter_server.serverapp import ServerApp
-from tests.browsing.conftest import EVIL
 from torchvision.ops import box_iou
 
 import fusionlib as fl
 from benchmarks.browser import CHROMIUM
 from benchmarks.browser import server as jupyterlab
 from fusionlib.experiments.suite import NOTEBOOKS, parameters
+from tests.viewer.conftest import MARKUP
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -34,7 +34,7 @@ LISTED = """labels => JSON.stringify([...document.querySelector('.fl-viewer').qu
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """JupyterLab on a free port, with settings and runtime files of its own: (address, token, notebook folder)."""
+    """JupyterLab on a free port, with separate settings and runtime files: (address, token, notebook folder)."""
     folder = tmp_path_factory.mktemp("lab")
     process, about = jupyterlab(folder)
     yield about["url"], about["token"], folder / "notebooks"
@@ -44,9 +44,9 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(server, run, quoted):
-    """The page of the notebook, which was run about a small run; and a viewer of pictures with nasty names."""
+    """The notebook executed on a small run, with another viewer of images whose names contain markup."""
     if not CHROMIUM:
-        pytest.skip("there is no chromium: apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     address, token, folder = server
     notebook = nbformat.read(NOTEBOOKS / "09_browse.ipynb", 4)
     assert parameters(NOTEBOOKS / "09_browse.ipynb")["out"] == ""
@@ -65,8 +65,8 @@ def page(server, run, quoted):
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.goto(f"{address}lab/tree/09_browse.ipynb?token={token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_selector("#jp-main-statusbar >> text=| Idle")  # what is run before the kernel is known is lost
-        for last in (False, True):  # JupyterLab forgets what is run in the moment in which its kernel connects
+        page.wait_for_selector("#jp-main-statusbar >> text=| Idle")  # cells run before the kernel is connected are lost
+        for last in (False, True):  # cells run at the moment in which the kernel connects are lost
             page.click(".jp-Notebook .jp-Cell >> nth=0")
             for index in range(len(notebook.cells)):
                 page.wait_for_function(ACTIVE, arg=index)  # a key that comes too early is lost
@@ -111,16 +111,16 @@ def shows(page, label):
 
 def found_by(run, pair, pane, score):
     """Boxes of the run's detector in an image, [n,4]."""
-    networks = fl.viewer.Networks(run)
+    networks = fl.viewer.session.Networks(run)
     stage = {"fused": "02_fusion_network", "refined": "04_text_dfh"}[pane]
-    boxes = networks.find_people(fl.inference.network.read_fused(run.folder / stage / pane, [pair])[0])
+    boxes = networks.detect_people(fl.inference.network.read_fused(run.folder / stage / "fused", [pair])[0])
     return boxes[boxes[:, 4] >= score]
 
 
-def test_only_this_machine_is_served_and_only_with_the_token(server):
+def test_jupyterlab_serves_localhost_and_requires_the_token(server):
     url, token, _ = server
     command = next(line for line in (fl.ROOT / "Makefile").read_text().splitlines() if " jupyter lab" in line)
-    assert command.split(" -m ")[1] == "jupyter lab notebooks"  # what follows are the defaults of this command
+    assert command.split(" -m ")[1] == "jupyter lab notebooks"  # the rest of this test is about its defaults
     assert ServerApp().ip == "localhost"
     with pytest.raises(HTTPError, match="403"):
         urlopen(f"{url}api/contents", timeout=60)
@@ -128,8 +128,8 @@ def test_only_this_machine_is_served_and_only_with_the_token(server):
 
 
 def test_the_notebook_runs_and_shows_the_images(page, viewer, pairs):
-    expect = playwright.expect  # which waits: the last cells may still be running
-    expect(page.locator(".jp-OutputArea-output >> text=kept")).to_have_count(1, timeout=WAIT / 8)
+    expect = playwright.expect  # waits: the last cells may still be running
+    expect(page.locator(".jp-OutputArea-output >> text=all checks passed")).to_have_count(1, timeout=WAIT / 8)
     expect(viewer.locator("[data-role=name]")).to_have_text(pairs[0].label, timeout=WAIT / 8)
     expect(viewer.locator(".fl-frame")).to_have_count(4, timeout=WAIT / 8)
     expect(viewer.locator(".fl-thumb")).to_have_count(len(pairs), timeout=WAIT / 8)
@@ -140,12 +140,12 @@ def test_the_notebook_runs_and_shows_the_images(page, viewer, pairs):
 
 
 def test_an_answer_with_markup_is_shown_as_text(page, viewer):
-    assert viewer.locator(".fl-answer").inner_text() == EVIL
+    assert viewer.locator(".fl-answer").inner_text() == MARKUP
     assert "<i>nobody</i>" in viewer.locator(".fl-source").first.inner_text()
     assert viewer.locator("script, .fl-answer b, .fl-source i").count() == 0
 
 
-def test_the_arrows_step(page, viewer, pairs):
+def test_arrow_keys_step(page, viewer, pairs):
     before = canvas(viewer, "visible").evaluate(PIXELS)
     viewer.focus()
     page.keyboard.press("ArrowRight")
@@ -158,7 +158,7 @@ def test_the_arrows_step(page, viewer, pairs):
     assert page.locator(".jp-Notebook .jp-Cell").count() == 10  # no key has reached JupyterLab
     page.keyboard.press("End")
     shows(page, pairs[-1].label)
-    page.keyboard.press("ArrowRight")  # which is the last
+    page.keyboard.press("ArrowRight")  # already the last
     page.keyboard.press("ArrowLeft")
     shows(page, pairs[-2].label)
     page.keyboard.press("Home")
@@ -180,10 +180,10 @@ def test_there_is_a_box_for_each_person(page, viewer, crowd):
     assert frame.locator("rect.fl-truth").count() == len(people)
 
 
-def test_the_threshold_hides_what_the_detector_is_less_sure_of(page, viewer, run, crowd):
+def test_the_threshold_hides_detections_with_lower_scores(page, viewer, run, crowd):
     viewer.locator("[data-role=found]").click()
     page.wait_for_function("![...document.querySelector('.fl-viewer').querySelectorAll('.fl-facts')].some("
-                           "each => each.textContent.includes('looking'))")  # fmt: skip
+                           "each => each.textContent.includes('detecting'))")  # fmt: skip
     frame = viewer.locator(".fl-frame[data-panes=fused]")
     counts = {}
     for score in (0.05, 0.25, 0.6):
@@ -224,6 +224,19 @@ def test_search(page, viewer, pairs):
     shows(page, pairs[0].label)
     viewer.locator(".fl-search").fill("")
     assert viewer.locator(".fl-thumb").count() == len(pairs)
+    assert viewer.locator("[aria-selected=true]").get_attribute("title") == pairs[0].label
+
+
+def test_the_help_aligns_keys_and_texts(page, viewer):
+    viewer.focus()
+    page.keyboard.press("?")
+    help_panel = viewer.locator(".fl-help")
+    keys, texts = ([item.bounding_box() for item in help_panel.locator(tag).all()] for tag in ("dt", "dd"))
+    assert len(keys) == len(texts) > 10
+    for key, text in zip(keys, texts):  # JupyterLab's style of definition lists would shift them
+        assert abs(key["y"] - text["y"]) < 8 and 0 < text["x"] - (key["x"] + key["width"]) < 40
+    page.keyboard.press("?")
+    assert help_panel.is_hidden()
 
 
 def test_the_slider_swipes(page, viewer):
@@ -275,14 +288,14 @@ def test_an_instruction_refines_the_image(page, viewer, run, pairs):
     page.wait_for_function("document.querySelector(\".fl-frame[data-panes='instruction'] canvas\").width === 320")
     fused, refined = (canvas(viewer, pane).evaluate(PIXELS) for pane in ("fused", "instruction"))
     assert max(abs(a - b) for a, b in zip(fused, refined)) > 0.5
-    expected = fl.viewer.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
+    expected = fl.viewer.session.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
     np.testing.assert_allclose(refined, 255 * expected.mean((1, 2)).numpy(), atol=0.4)
     viewer.locator("[data-role=instruction]").fill("")
     page.keyboard.press("Enter")
     assert viewer.locator(".fl-frame").count() == 4
 
 
-def test_a_word_shows_where_it_looks(page, viewer):
+def test_a_word_shows_its_attention_map(page, viewer):
     viewer.locator(".fl-word >> text=brighten").click()
     page.wait_for_function("document.querySelector('.fl-heat').naturalWidth > 0")
     assert viewer.locator(".fl-heat:visible").count() == 4
@@ -291,7 +304,7 @@ def test_a_word_shows_where_it_looks(page, viewer):
     assert viewer.locator(".fl-heat:visible").count() == 0
 
 
-def test_metrics_are_told_and_the_better_one_is_marked(page, viewer):
+def test_metrics_are_shown_and_the_best_is_marked(page, viewer):
     page.wait_for_function("![...document.querySelector('.fl-viewer').querySelectorAll('.fl-badge b')].some("
                            "each => each.textContent === '…')")  # fmt: skip
     for metric, down in (("Q_AB/F", False), ("Q_CV", True), ("SSIM", False)):

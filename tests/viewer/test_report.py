@@ -1,4 +1,4 @@
-"""The report: every result of a run is on its pages, nothing in it runs or loads, and bad files are named."""
+"""The report shows all results of a run, runs no script, loads nothing from the network, and lists unreadable files."""
 
 import base64
 import io
@@ -68,8 +68,8 @@ def run(tmp_path):
                 "test": [pair("MSRS", [480, 640], ["person", "car"]), pair("MSRS", [512, 640], None)],
                 "left_out": []}  # fmt: skip
     (folder / "01_data" / "manifest.json").write_text(json.dumps(manifest))
-    picture = output(image_png=base64.b64encode(png()).decode())
-    notebook(folder, "01_data", picture, v4.new_output("stream", text="264 pairs\n"))
+    image = output(image_png=base64.b64encode(png()).decode())
+    notebook(folder, "01_data", image, v4.new_output("stream", text="264 pairs\n"))
     notebook(folder, "03_mllm_feedback", output(text_html="<table><tr><td>0.53</td></tr></table>"), heading="Feedback")
     rows = [{"notebook": "01_data", "state": "done", "seconds": 27.2, "peak MiB": 1163, "message": ""},
             {"notebook": "03_mllm_feedback", "state": "done", "seconds": 3700.0, "peak MiB": 1561, "message": ""}]
@@ -116,7 +116,7 @@ def test_the_overview_has_all_results_of_the_run(run):
     assert "answers 251" in provenance and "torch 2.14.1" in provenance and "ab" * 16 in provenance
 
 
-def test_figures_are_files_and_pictures_of_notebooks_are_in_their_pages(run):
+def test_figures_are_files_and_images_of_notebooks_are_in_their_pages(run):
     page = soup(report.write_report(run))
     figure = page.select_one("#figures img")
     assert (figure["width"], figure["height"]) == ("1800", "900") and figure["loading"] == "lazy"
@@ -227,14 +227,14 @@ def test_chromium_runs_no_script_and_asks_the_network_nothing(run):
         page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
         for path in sorted((run / "report").glob("*.html")):
             page.goto(path.as_uri())
-            decoded = "image => { image.loading = 'eager'; return image.decode(); }"  # fails without a picture
+            decoded = "image => { image.loading = 'eager'; return image.decode(); }"  # fails for a broken image
             page.evaluate(f"Promise.all([...document.images].map({decoded}))")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         chromium.close()
     assert alerts == [] and asked and all(url.startswith(("file:", "data:")) for url in asked)
 
 
-def test_failures_and_notebooks_that_did_not_run_are_told(run):
+def test_failures_and_notebooks_that_did_not_run_are_shown(run):
     error = v4.new_output("error", ename="ValueError", evalue="the lamp is broken", traceback=["ValueError: the lamp"])
     notebook(run, "04_text_dfh", error, heading="Text-DFH")
     rows = [{"notebook": "04_text_dfh", "state": "failed", "seconds": 8, "peak MiB": 9, "message": "cell 1: E"},
@@ -252,11 +252,11 @@ def test_failures_and_notebooks_that_did_not_run_are_told(run):
     body = soup(run / "report" / "04_text_dfh.html")
     assert "cell 1: E" in text(body.select_one(".failure")) and body.find(id="failure")
     late = soup(run / "report" / "03_mllm_feedback.html")  # stopped from outside: no cell has an error
-    assert text(late.select_one(".failure")) == "This notebook stopped. a time-out" and not late.select(".failure a")
+    assert text(late.select_one(".failure")) == "This notebook failed. a time-out" and not late.select(".failure a")
     assert "04_text_dfh not finished" in text(page.select_one("#provenance"))
 
 
-def test_settings_that_differ_from_the_profile_or_between_stages_are_told(run):
+def test_settings_that_differ_from_the_profile_or_between_stages_are_shown(run):
     stage(run, "04_text_dfh", dfh_epochs=99, channels=[4, 8, 12])
     stage(run, "04_text_dfh@0123456789ab", dfh_epochs=1)  # kept aside, so not of this run
     page = soup(report.write_report(run))

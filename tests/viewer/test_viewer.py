@@ -1,4 +1,4 @@
-"""The Python side of the widget: what it answers, what it tells of problems, and what is there without a front end."""
+"""The Python side of the widget: replies, problems, and the display without a front end."""
 
 import base64
 import io
@@ -23,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Page:
-    """What the page does: it asks, and collects the answers."""
+    """Stands in for the page: sends requests and collects the replies."""
 
     def __init__(self, viewer, monkeypatch):
         self.viewer, self.answers = viewer, []
         monkeypatch.setattr(viewer, "send", lambda content, buffers=None: self.answers.append((content, buffers)))
 
     def ask(self, count=1, **request):
-        """The next `count` answers."""
+        """Send a request and wait for `count` replies."""
         self.answers.clear()
-        self.viewer._hear(None, {"gallery": self.viewer.gallery["number"], **request}, [])
+        self.viewer._receive(None, {"gallery": self.viewer.gallery["number"], **request}, [])
         until = time.monotonic() + 120
         while len(self.answers) < count and time.monotonic() < until:
             time.sleep(0.01)
@@ -51,9 +51,9 @@ def decoded(data):
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_pictures_come_as_jpg_and_exactly_as_png(page):
+def test_images_are_sent_as_jpg_and_losslessly_as_png(page):
     [(content, [data])] = page.ask(kind="image", entry=0, pane="visible", exact=False)
-    truth = fl.data.read_image(page.viewer._work.gallery.entries[0].images["visible"])
+    truth = fl.data.read_image(page.viewer._handler.gallery.entries[0].images["visible"])
     assert content["mime"] == "image/jpeg" and (content["width"], content["height"]) == (320, 256)
     assert abs(decoded(data).astype(int) - truth).mean() < 6  # the scene is full of noise
     np.testing.assert_allclose(decoded(data).mean((0, 1)), truth.mean((0, 1)), atol=0.5)
@@ -62,7 +62,7 @@ def test_pictures_come_as_jpg_and_exactly_as_png(page):
     np.testing.assert_array_equal(decoded(data), truth)
 
 
-def test_large_and_16_bit_pictures_are_reduced_to_look_at(tmp_path, monkeypatch):
+def test_large_and_16_bit_images_are_reduced(tmp_path, monkeypatch):
     image = np.full((30, 2 * LONGEST), 257 * 100, np.uint16)
     viewer = fl.compare(image, image)
     [(content, [data])] = Page(viewer, monkeypatch).ask(kind="image", entry=0, pane="a")
@@ -74,27 +74,27 @@ def test_people_are_those_of_notebook_04(page, run):
     answers = page.ask(2, kind="people", entry=1, panes=["visible", "refined"])
     assert [content["pane"] for content, _ in answers] == ["visible", "refined"]
     yolo = fl.detection.load_detector(run.weights(run.profile.detector))
-    entry = page.viewer._work.gallery.entries[1]
+    entry = page.viewer._handler.gallery.entries[1]
     pair = fl.data.read_manifest(run.folder / "01_data" / "manifest.json", run.data_root)["test"][1]
     _, image, _ = letterbox(*fl.data.load(pair), run.profile.detect_size)
-    expected = fl.detection.detect(yolo, [image], conf=session.LEAST_SCORE)[0][:, :5]
+    expected = fl.detection.detect(yolo, [image], conf=session.MIN_SCORE)[0][:, :5]
     assert len(expected) and entry.name == pair.label
     np.testing.assert_allclose(answers[0][0]["boxes"], expected, atol=2e-3)
 
 
-def test_a_sweep_tells_how_far_it_is(page):
+def test_a_sweep_reports_its_progress(page):
     answers = page.ask(3, kind="sweep", what="people", pane="fused", entries=[0, 1, 7])
     assert [content.get("done") for content, _ in answers] == [1, 2, 3]
     assert answers[2][0]["kind"] == "problem" and "has no image fused" in answers[2][0]["text"]
 
 
-def test_a_newer_request_ends_the_older_one(page):
-    page.ask(kind="people", entry=0, panes=["fused"])  # the detector is there now
+def test_a_newer_request_cancels_the_older_one(page):
+    page.ask(kind="people", entry=0, panes=["fused"])  # the detector is now loaded
     page.answers.clear()
     number = page.viewer.gallery["number"]
-    page.viewer._hear(None, {"gallery": number, "kind": "sweep", "what": "measures", "pane": "fused",
-                             "entries": [0, 1, 2, 3, 4, 5] * 20}, [])  # fmt: skip
-    page.viewer._hear(None, {"gallery": number, "kind": "sweep", "what": "people", "pane": "fused", "entries": [1]}, [])
+    sweep = {"gallery": number, "kind": "sweep", "pane": "fused"}
+    page.viewer._receive(None, {**sweep, "what": "measures", "entries": [0, 1, 2, 3, 4, 5] * 20}, [])
+    page.viewer._receive(None, {**sweep, "what": "people", "entries": [1]}, [])
     page.viewer._worker.submit(int).result(120)
     until = time.monotonic() + 60
     while not any(content["kind"] == "people" for content, _ in page.answers) and time.monotonic() < until:
@@ -102,9 +102,9 @@ def test_a_newer_request_ends_the_older_one(page):
     assert [content["kind"] for content, _ in page.answers][-1] == "people" and len(page.answers) <= 2
 
 
-def test_metrics_are_kept_or_measured(page):
+def test_metrics_are_those_on_record_or_computed(page):
     answers = page.ask(2, kind="measures", entry=1, panes=["mean", "fused"])
-    work = page.viewer._work
+    work = page.viewer._handler
     assert answers[0][0]["values"] == work.gallery.entries[1].metrics["mean"]
     fused = fl.data.read_image(work.gallery.entries[1].images["fused"])
     images = torch.from_numpy(fused).permute(2, 0, 1)[None] / 255, *(image[None] for image in work.sources(1))
@@ -118,14 +118,14 @@ def test_an_instruction_refines_by_the_run_s_text_dfh(page, run):
     network = models.load(run.folder / "02_fusion_network" / "last.safetensors")
     refined = models.load(run.folder / "04_text_dfh" / "last.safetensors", network)
     text = encode(["Make the image brighter."])[0]
-    expected = inference.fuse(refined, *page.viewer._work.sources(2), text).mul(255).permute(1, 2, 0).numpy()
-    assert abs(page.viewer._work.picture(2, "instruction") - expected).max() <= 1
+    expected = inference.fuse(refined, *page.viewer._handler.sources(2), text).mul(255).permute(1, 2, 0).numpy()
+    assert abs(page.viewer._handler.pixels(2, "instruction") - expected).max() <= 1
     assert abs(decoded(data).astype(float) - expected).mean() < 4
     [(content, _)] = page.ask(kind="people", entry=2, panes=["instruction"])
     assert content["kind"] == "people"
 
 
-def test_a_large_image_is_shown_small_first(tmp_path, text_dfh_weights, monkeypatch):
+def test_a_large_image_has_a_preview(tmp_path, text_dfh_weights, monkeypatch):
     for pane in ("ir", "vi"):
         fl.data.write_image(tmp_path / pane / "a.png", torch.rand(1, 40, 1280))
     page = Page(fl.browse(tmp_path), monkeypatch)
@@ -137,7 +137,7 @@ def test_a_large_image_is_shown_small_first(tmp_path, text_dfh_weights, monkeypa
     assert [(c["width"], c["height"], c["last"]) for c, _ in answers] == [(640, 20, False), (1280, 40, True)]
 
 
-def test_what_the_package_lacks_is_told_where_it_was_asked(tmp_path, monkeypatch):
+def test_missing_networks_are_reported_with_the_request(tmp_path, monkeypatch):
     for pane in ("ir", "vi"):
         fl.data.write_image(tmp_path / pane / "a.png", torch.rand(1, 20, 30))
     monkeypatch.setattr(fusing, "WEIGHTS", tmp_path)
@@ -145,12 +145,12 @@ def test_what_the_package_lacks_is_told_where_it_was_asked(tmp_path, monkeypatch
     [(content, _)] = page.ask(kind="instruct", entry=0, text="darker")
     assert content["kind"] == "problem" and content["of"] == "instruct" and "stage 1 alone" in content["text"]
     [(content, _)] = page.ask(kind="people", entry=0, panes=["ir"])
-    assert content["of"] == "people" and content["panes"] == ["ir"] and "no folder of a run" in content["text"]
+    assert content["of"] == "people" and content["panes"] == ["ir"] and "this folder is not a run" in content["text"]
 
 
-def test_an_unreadable_picture_is_told_and_does_not_end_the_viewer(tmp_path, monkeypatch):
+def test_an_unreadable_image_is_reported_and_the_viewer_continues(tmp_path, monkeypatch):
     fl.data.write_image(tmp_path / "a.png", torch.rand(1, 20, 30))
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     page = Page(fl.browse(tmp_path), monkeypatch)
     [(content, _)] = page.ask(kind="image", entry=1, pane="image")
     assert content["kind"] == "problem" and "b.png: expected a whole png" in content["text"]
@@ -159,18 +159,18 @@ def test_an_unreadable_picture_is_told_and_does_not_end_the_viewer(tmp_path, mon
     assert "image/png" not in page.viewer._repr_mimebundle_()[0]
 
 
-def test_a_word_looks_where_its_tokens_look(page, run):
-    entry = page.viewer._work.gallery.entries[1]
+def test_attention_of_a_word_is_that_of_its_tokens(page, run):
+    entry = page.viewer._handler.gallery.entries[1]
     start = entry.answer.text.index("pedestrians")
     [(content, [data])] = page.ask(kind="attend", entry=1, word=[start, start + len("pedestrians")])
     assert content["word"] == [start, start + 11] and decoded(data).shape[2] == 4
-    model = page.viewer._work.networks.text_dfh
+    model = page.viewer._handler.networks.text_dfh
     rows = [row for row, token in enumerate(feedback.tokens(entry.answer.text)) if token == "pedestrians"][:1]
-    expected = inference.word_attention(model, *page.viewer._work.sources(1), entry.answer.features[rows])[0]
+    expected = inference.word_attention(model, *page.viewer._handler.sources(1), entry.answer.features[rows])[0]
     np.testing.assert_array_equal(decoded(data), heat(expected))
 
 
-def test_heat_is_where_a_word_looks_more_than_elsewhere():
+def test_heat_is_transparent_up_to_the_mean():
     weights = torch.full((8, 10), 0.5)
     assert not heat(weights)[..., 3].any()
     weights[2, 3], weights[4, 4] = 1.5, 0.7
@@ -197,18 +197,18 @@ def test_a_view_is_saved_as_a_figure_and_nothing_is_overwritten(page, run):
     assert Image.open(content["path"]).width > 400 and (run.figures / f"09_view_{name}.pdf").is_file()
 
 
-def test_another_run_is_opened_and_old_requests_are_passed_by(page, run, monkeypatch):
+def test_another_run_is_opened_and_old_requests_are_ignored(page, run, monkeypatch):
     assert page.viewer.gallery["runs"] == ["tiny"]
-    page.viewer._open_run = lambda name: (page.viewer._work.gallery, page.viewer._work.networks)
+    page.viewer._open_run = lambda name: (page.viewer._handler.gallery, page.viewer._handler.networks)
     before = page.viewer.gallery["number"]
     page.ask(0, kind="open", run="tiny")
     assert page.viewer.gallery["number"] == before + 1
-    page.viewer._hear(None, {"gallery": before, "kind": "image", "entry": 0, "pane": "fused"}, [])
-    page.viewer._hear(None, {"gallery": before + 1, "kind": "_take", "entry": 0}, [])  # no kind of request
+    page.viewer._receive(None, {"gallery": before, "kind": "image", "entry": 0, "pane": "fused"}, [])
+    page.viewer._receive(None, {"gallery": before + 1, "kind": "_open", "entry": 0}, [])  # no kind of request
     assert page.answers == []
 
 
-def test_without_a_front_end_there_is_a_still_picture(page):
+def test_without_a_front_end_there_is_a_contact_sheet(page):
     data, _ = page.viewer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"] == "tiny: 8 entries with infrared, visible, fused, refined, mean"
@@ -216,6 +216,6 @@ def test_without_a_front_end_there_is_a_still_picture(page):
     assert image.format == "PNG" and image.width > 5 * 200
 
 
-def test_a_closed_viewer_answers_no_more(page):
+def test_a_closed_viewer_does_not_reply(page):
     page.viewer.close()
     page.ask(0, kind="people", entry=0, panes=["fused"])

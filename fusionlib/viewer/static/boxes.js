@@ -1,8 +1,8 @@
-// People: which true boxes [x1, y1, x2, y2] are found by predictions [x1, y1, x2, y2, score].
+// Match detections [x1, y1, x2, y2, score] with true boxes [x1, y1, x2, y2].
 
-const LEAST_OVERLAP = 0.5;
+const MIN_IOU = 0.5;
 
-function overlap(a, b) {
+function iou(a, b) {
   const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
   const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
   if (width <= 0 || height <= 0) return 0;
@@ -10,15 +10,15 @@ function overlap(a, b) {
   return (width * height) / (area(a) + area(b) - width * height);
 }
 
-// Best score first, each prediction takes the true box it overlaps most, if no other has it.
-function judge(truth, found, score) {
-  const shown = found.filter((box) => box[4] >= score).sort((a, b) => b[4] - a[4]);
+// In order of their scores, each detection is assigned to the free true box that it overlaps most.
+function judge(truth, detections, score) {
+  const shown = detections.filter((box) => box[4] >= score).sort((a, b) => b[4] - a[4]);
   const taken = truth.map(() => false);
   const right = shown.map((box) => {
-    let best = -1, most = LEAST_OVERLAP;
+    let best = -1, most = MIN_IOU;
     truth.forEach((person, index) => {
-      const common = taken[index] ? 0 : overlap(person, box);
-      if (common >= most) [best, most] = [index, common];
+      const overlap = taken[index] ? 0 : iou(person, box);
+      if (overlap >= most) [best, most] = [index, overlap];
     });
     if (best >= 0) taken[best] = true;
     return best >= 0;
@@ -26,6 +26,6 @@ function judge(truth, found, score) {
   return { shown, right, missed: taken.map((is) => !is) };
 }
 
-function missedCount(truth, found, score) {
-  return judge(truth, found, score).missed.filter(Boolean).length;
+function missedCount(truth, detections, score) {
+  return judge(truth, detections, score).missed.filter(Boolean).length;
 }

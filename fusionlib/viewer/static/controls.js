@@ -1,6 +1,6 @@
-// The bars of controls above the pictures. `viewer` has the state and does the work.
+// The bars of controls above the images; `viewer` holds the state.
 
-// Which entries: run, data set, search, filter and order.
+// Select entries: run, data set, search, filter and order.
 function listBar(viewer) {
   const { data } = viewer;
   const bar = make("div", { class: "fl-bar" });
@@ -21,21 +21,21 @@ function listBar(viewer) {
     const shows = [["", "all pairs"]];
     if (truth) shows.push(["people", "with people"]);
     if (truth && data.finds) shows.push(["missed", "missed pedestrians"]);
-    if (shows.length > 1) bar.append(choice("which are shown", "filter", shows, viewer.filter, (filter) => viewer.setList({ filter })));
-    const orders = [["", "data order"]];
+    if (shows.length > 1) bar.append(choice("filter", "filter", shows, viewer.filter, (filter) => viewer.setList({ filter })));
+    const orders = [["", "data set order"]];
     if (truth && data.finds) orders.push(["missed", "most missed first"]);
     if (data.sources.length) {
       data.metrics.forEach(({ name }) => orders.push([`worst ${name}`, `worst ${name} first`], [`best ${name}`, `best ${name} first`]));
     }
     if (orders.length > 1) bar.append(choice("order", "order", orders, viewer.order, (order) => viewer.setList({ order })));
     if (judged.length > 1 && shows.length + orders.length > 2) {
-      bar.append(choice("the image that filter and order are about", "judged", judged.map((name) => [name, `by ${name}`]), viewer.judged, (pane) => viewer.setList({ judged: pane })));
+      bar.append(choice("image used to filter and sort", "judged", judged.map((name) => [name, `by ${name}`]), viewer.judged, (pane) => viewer.setList({ judged: pane })));
     }
   }
   return bar;
 }
 
-// What of an entry: panes, swipe, boxes, zoom.
+// View of an entry: panes, layout, boxes, zoom.
 function viewBar(viewer) {
   const { data } = viewer;
   viewer.chips = new Map();
@@ -49,20 +49,20 @@ function viewBar(viewer) {
   const panes = make("div", { class: "fl-group", role: "group", "aria-label": "images shown" }, ...names.map(chip));
   const mode = (name, text, title) => button(text, title, () => viewer.setMode(name), { "data-mode": name });
   viewer.modes = make("div", { class: "fl-group fl-joined", role: "group", "aria-label": "layout" },
-    mode("side", "side by side", "images side by side (S)"), mode("swipe", "swipe", "two images with a slider (S)"));
+    mode("side", "side by side", "images side by side (S)"), mode("swipe", "swipe", "two images with a slider between them (S)"));
   const bar = make("div", { class: "fl-bar" });
   if (names.length > 1) bar.append(panes, viewer.modes);
   bar.append(make("span", { class: "fl-space" }));
   if (data.finds || data.entries.some((entry) => entry.truth)) bar.append(boxControls(viewer));
-  viewer.percent = make("output", { class: "fl-percent", title: "size on the screen" });
+  viewer.percent = make("output", { class: "fl-percent", title: "zoom, in screen pixels per image pixel" });
   bar.append(make("div", { class: "fl-group" }, viewer.percent,
-    button("fit", "whole picture (0)", () => viewer.zoomTo(1)), button("1:1", "a pixel is a pixel (1:1)", () => viewer.zoomTo(0)),
+    button("fit", "fit the whole image (0)", () => viewer.zoomTo(1)), button("1:1", "one screen pixel per image pixel", () => viewer.zoomTo(0)),
     button("save", "save this view as a figure", () => viewer.save()),
-    button("?", "keys (?)", () => viewer.toggleHelp(), { class: "fl-help-button" })));
+    button("?", "keyboard shortcuts (?)", () => viewer.toggleHelp(), { class: "fl-help-button" })));
   return bar;
 }
 
-// Which entry this is, and where to go from it.
+// Position in the list, with buttons for the previous and next entry.
 function stepper(viewer) {
   viewer.position = make("output", { class: "fl-position", "aria-live": "off" });
   return make("div", { class: "fl-group fl-stepper", hidden: viewer.data.entries.length < 2 },
@@ -74,22 +74,22 @@ function boxControls(viewer) {
     make("input", { type: "checkbox", "data-role": name, onchange: (event) => viewer.setBoxes({ [name]: event.target.checked }) }),
     make("i"), text);
   viewer.slider = make("input", { type: "range", min: "0.05", max: "0.95", step: "0.01", "data-role": "score",
-    "aria-label": "least confidence of what is found", oninput: (event) => viewer.setScore(Number(event.target.value)) });
+    "aria-label": "confidence threshold", oninput: (event) => viewer.setScore(Number(event.target.value)) });
   viewer.scoreText = make("output", { class: "fl-score" });
-  const group = make("div", { class: "fl-group" }, tick("truth", "truth", "true boxes (T)"));
+  const group = make("div", { class: "fl-group" }, tick("truth", "ground truth", "labelled people (T)"));
   if (viewer.data.finds) {
-    group.append(tick("found", "found", "what the detector finds (P)"),
-      make("label", { class: "fl-choice", title: "least confidence of what is found ([ ])" }, "≥", viewer.slider, viewer.scoreText));
+    group.append(tick("found", "detections", "people found by the detector (P)"),
+      make("label", { class: "fl-choice", title: "confidence threshold of the detections ([ ])" }, "≥", viewer.slider, viewer.scoreText));
   }
   viewer.ticks = group;
   return group;
 }
 
 const KEYS = [
-  ["←|→", "previous, next"], ["Home|End", "first, last"], ["1|…|9", "an image on or off"], ["S", "side by side, or swipe"],
-  ["Space", "in a swipe: only the other image, while held"], ["B", "boxes on or off"], ["T|P", "truth, what is found"],
-  ["[|]", "less, more confidence"], ["+|−|0", "larger, smaller, whole picture"], ["/", "search"], ["I", "instruction"],
-  ["Esc", "no attention, back to the pictures"], ["wheel|drag", "zoom and move (click a picture first, or hold Ctrl)"],
+  ["←|→", "previous, next"], ["Home|End", "first, last"], ["1|…|9", "show or hide an image"], ["S", "side by side or swipe"],
+  ["Space", "swipe: hold to see the right image alone"], ["B", "show or hide all boxes"], ["T|P", "ground truth, detections"],
+  ["[|]", "lower, raise the confidence threshold"], ["+|−|0", "zoom in, zoom out, whole image"], ["/", "search"], ["I", "instruction"],
+  ["Esc", "leave a text field; hide attention map and help"], ["wheel|drag", "zoom and pan (click an image first, or hold Ctrl)"],
 ];
 
 function helpPanel() {

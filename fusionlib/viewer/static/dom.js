@@ -1,4 +1,4 @@
-// Elements. Strings become text nodes: nothing of a file, a model or a user is ever read as HTML.
+// Create elements. Strings become text nodes: text of files, models and users is never parsed as HTML.
 
 function make(tag, attributes = {}, ...children) {
   const node = tag === "svg" || tag === "rect" || tag === "text" || tag === "title" || tag === "path"
@@ -16,7 +16,7 @@ function button(text, title, act, attributes = {}) {
   return make("button", { type: "button", title, "aria-label": title, onclick: act, ...attributes }, text);
 }
 
-// A select; options are [value, text], and each text says by itself what is chosen.
+// A select without a visible label; options are [value, text].
 function choice(label, name, options, value, act) {
   const select = make("select", { "data-role": name, title: label, "aria-label": label, onchange: (event) => act(event.target.value) });
   select.append(...options.map(([key, text]) => make("option", { value: key }, text)));
@@ -24,12 +24,12 @@ function choice(label, name, options, value, act) {
   return select;
 }
 
-// Calls that come quickly one after another become one, after a pause.
-function settled(act, pause) {
+// Debounce: call after a pause in the calls, with the arguments of the last one.
+function debounce(act, pause) {
   let timer = 0;
-  const call = (...given) => {
+  const call = (...values) => {
     clearTimeout(timer);
-    timer = setTimeout(() => act(...given), pause);
+    timer = setTimeout(() => act(...values), pause);
   };
   call.cancel = () => clearTimeout(timer);
   return call;

@@ -1,6 +1,6 @@
-// Frames: a window on one picture, or on two with a slider between them.
+// Frames: a window with one image, or with two and a slider between them.
 
-// A picture with what lies over it: the attention of a word, and boxes.
+// An image with its overlays: the attention map of a word, and boxes.
 class Layer {
   constructor() {
     this.canvas = make("canvas", { role: "img" });
@@ -49,7 +49,7 @@ class Layer {
     this.stage.classList.toggle("fl-small", scale * this.stage.offsetWidth < 420); // no room for scores
   }
 
-  // truth: boxes, or null; judged: of `judge`, or null while nothing is known.
+  // truth: boxes, or null; judged: result of `judge`, or null without detections.
   boxes(truth, judged, show, size) {
     this.svg.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
     const nodes = [];
@@ -57,10 +57,10 @@ class Layer {
       make("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: kind }, make("title", {}, title)));
     if (show.truth) truth?.forEach((box, index) => {
       const missed = show.found && judged?.missed[index];
-      rect(box, missed ? "fl-truth fl-missed" : "fl-truth", missed ? "a person who is missed" : "a person");
+      rect(box, missed ? "fl-truth fl-missed" : "fl-truth", missed ? "missed person" : "person");
     });
     if (show.found) judged?.shown.forEach((box, index) => {
-      rect(box, truth && !judged.right[index] ? "fl-found fl-false" : "fl-found", `found, score ${box[4].toFixed(2)}`);
+      rect(box, truth && !judged.right[index] ? "fl-found fl-false" : "fl-found", `detection, score ${box[4].toFixed(2)}`);
       nodes.push(make("text", { x: box[0], y: box[1], dy: "-0.25em" }, box[4].toFixed(2).slice(1 - (box[4] >= 1))));
     });
     this.svg.replaceChildren(...nodes);
@@ -68,7 +68,7 @@ class Layer {
 }
 
 class Frame {
-  // panes: one name, or two to swipe between. on: what the viewer does: {drag, wheel, toggle, swipe}.
+  // panes: one name, or two to swipe between. on: handlers {drag, wheel, toggle, swipe}.
   constructor(panes, captions, on) {
     this.panes = panes;
     this.layers = panes.map(() => new Layer());
@@ -113,7 +113,7 @@ class Frame {
 
   slider(swipe) {
     this.handle = make("div", { class: "fl-handle", role: "slider", tabindex: "0", "aria-valuemin": "0",
-      "aria-valuemax": "100", "aria-label": `share of ${this.panes[0]}`, title: "drag to swipe" }, make("span"));
+      "aria-valuemax": "100", "aria-label": `percentage of ${this.panes[0]}`, title: "drag to swipe" }, make("span"));
     this.handle.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       this.handle.focus({ preventScroll: true });

@@ -1,12 +1,12 @@
-// Where pictures lie in their windows: one view for all of them, so that zoom and pan are linked.
+// Positions of images in their windows: all windows share one view, so that zoom and pan are linked.
 
-// zoom 1 shows the whole picture; (x, y), in 0..1 of the picture, lies in the middle of the window.
+// zoom 1 shows the whole image; (x, y), in 0..1 of the image, is at the centre of the window.
 class View {
   constructor() { this.fit(); }
 
   fit() { [this.zoom, this.x, this.y] = [1, 0.5, 0.5]; }
 
-  // Scale and corner of a picture of [width, height] in a window of [w, h] pixels; the view stays on the picture.
+  // Scale and corner of an image of [width, height] in a window of [w, h] pixels; the view is limited to the image.
   place([w, h], [width, height]) {
     const scale = Math.min(w / width, h / height) * this.zoom;
     const inside = (at, room, size) => size <= room ? 0.5 : Math.min(1 - room / 2 / size, Math.max(room / 2 / size, at));
@@ -15,7 +15,7 @@ class View {
     return { scale, left: w / 2 - this.x * width * scale, top: h / 2 - this.y * height * scale };
   }
 
-  // Zoom so that what is at (px, py) of the window stays there.
+  // Zoom about the point (px, py) of the window.
   zoomAt(factor, px, py, window, size) {
     const before = this.place(window, size);
     const x = (px - before.left) / before.scale / size[0], y = (py - before.top) / before.scale / size[1];
@@ -33,7 +33,7 @@ class View {
     this.y -= dy / scale / size[1];
   }
 
-  // The part of the picture that the window shows, [x1, y1, x2, y2] in pixels; null for all of it.
+  // The region of the image that the window shows, [x1, y1, x2, y2] in pixels; null for all of it.
   region(window, size) {
     if (this.zoom < 1.02) return null;
     const { scale, left, top } = this.place(window, size);
@@ -42,8 +42,7 @@ class View {
   }
 }
 
-// How many windows side by side, and how wide: within [width, height] pixels of room, few rows as long as that costs
-// little of the width.
+// Number of columns and width of the windows within [width, height] pixels; another row must make them 5 % wider.
 function arrange(count, [width, height], aspect, gap, caption) {
   let best = { columns: 1, cell: 0 };
   for (let rows = 1; rows <= count; rows++) {

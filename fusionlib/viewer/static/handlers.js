@@ -14,12 +14,12 @@ const handlers = {
       else if (kind === "people") this.relist();
     } else if (kind === "attention") {
       if (entry === this.at && String(content.word) === String(this.word)) this.setAttention(this.word, buffers[0]);
-    } else if (kind === "saved") this.say(`saved as ${content.path}, and as pdf beside it`);
+    } else if (kind === "saved") this.say(`saved as ${content.path}, and as PDF`);
     else if (kind === "problem") this.receiveProblem(content, key);
   },
 
   progress({ kind, done, total, entry }) {
-    this.say(done < total ? `${kind === "people" ? "looking for people" : "measuring"}: ${done} of ${total} …` : "");
+    this.say(done < total ? `${kind === "people" ? "detecting people" : "computing metrics"}: ${done} of ${total} …` : "");
     if (entry === this.at || done % 8 === 0 || done === total) this.relist();
   },
 
@@ -27,15 +27,15 @@ const handlers = {
     const { mime, width, height, exact, entry, pane } = content, { number } = this.data;
     if (pane === INSTRUCTION && content.text !== this.instruction) return;
     try {
-      await this.pictures.put(key, data, mime, { width, height, exact: pane === INSTRUCTION || exact }, this.needed ?? new Set());
+      await this.images.put(key, data, mime, { width, height, exact: pane === INSTRUCTION || exact }, this.needed ?? new Set());
     } catch {
-      this.failed.set(key, "this picture could not be decoded");
+      this.failed.set(key, "this image could not be decoded");
     }
     if (number !== this.data.number) return;
     if (pane === INSTRUCTION) {
       this.instructed = null;
-      this.teller.say(`refined in ${content.milliseconds} ms at ${width}×${height}`);
-      for (const known of [this.people, this.measures, this.lost]) known.delete(key);
+      this.instructionPanel.say(`refined in ${content.milliseconds} ms at ${width}×${height}`);
+      for (const results of [this.people, this.measures, this.lost]) results.delete(key);
       if (content.last) this.finished = entry;
     } else this.waiting.delete(key);
     if (entry === this.at) this.show();
@@ -51,7 +51,7 @@ const handlers = {
     } else if (of === "instruct") {
       this.instructed = null;
       this.failed.set(`${entry}|${INSTRUCTION}`, "no image for this instruction");
-      this.teller.say("", text);
+      this.instructionPanel.say("", text);
       if (entry === this.at) this.show();
     } else {
       (panes ?? []).forEach((name) => this.lost.set(`${entry}|${name}`, text));

@@ -1,4 +1,4 @@
-// Keys; JupyterLab's own are suppressed inside of the viewer.
+// Keyboard shortcuts; those of JupyterLab are disabled inside the viewer.
 
 const keys = {
   key(event) {
@@ -16,7 +16,7 @@ const keys = {
       t: () => this.setBoxes({ truth: !this.boxes.truth }), p: () => this.setBoxes({ found: !this.boxes.found }),
       "[": () => this.setScore(this.score - 0.05), "]": () => this.setScore(this.score + 0.05),
       "+": () => this.zoomBy(1.25), "=": () => this.zoomBy(1.25), "-": () => this.zoomBy(0.8), 0: () => this.zoomTo(1),
-      "/": () => this.search?.focus(), i: () => this.teller?.field.focus(), "?": () => this.toggleHelp(),
+      "/": () => this.search?.focus(), i: () => this.instructionPanel?.field.focus(), "?": () => this.toggleHelp(),
       Escape: () => { this.setAttention(null); this.help.hidden = true; },
       " ": () => { if (this.mode === "swipe") this.frames.forEach((frame) => frame.setShare(0)); },
     }[event.key] ?? (/^[1-9]$/.test(event.key) && this.data.panes[event.key - 1] && (() => this.togglePane(this.data.panes[event.key - 1])));

@@ -1,13 +1,13 @@
-// Below the pictures: thumbnails, the model's answer with its words, the instruction.
+// Below the images: thumbnails, the model's answer, the instruction.
 
 class Thumbs {
-  // One button per entry; pictures are asked for when they come into sight, and dropped when they leave it.
+  // One button per entry; thumbnails are requested when they scroll into view, and dropped when they leave it.
   constructor(viewer) {
     this.viewer = viewer;
     this.nodes = new Map();
     this.near = new Set();
     this.node = make("div", { class: "fl-thumbs", role: "listbox", "aria-label": "entries", tabindex: "-1" });
-    this.ask = settled(() => {
+    this.ask = debounce(() => {
       const entries = [...this.near].filter((index) => !this.nodes.get(index).image.src);
       if (entries.length) viewer.ask({ kind: "thumbs", entries, pane: viewer.judged });
     }, 60);
@@ -34,8 +34,9 @@ class Thumbs {
   show(list) { this.node.replaceChildren(...list.map((index) => this.item(index).node)); }
 
   mark(index) {
-    this.node.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
     const node = this.nodes.get(index)?.node;
+    this.marked?.setAttribute("aria-selected", "false"); // also if it is not in the list at present
+    this.marked = node;
     if (!node?.parentNode) return;
     node.setAttribute("aria-selected", "true");
     const [left, width] = [node.offsetLeft - this.node.offsetLeft, this.node.clientWidth];
@@ -80,11 +81,11 @@ class Answer {
     this.node = make("section", { class: "fl-panel", hidden: true }, make("h4", {}, "answer ", this.source), this.text);
   }
 
-  // Words are buttons where a Text-DFH knows where they look. Places are counted in characters, as Python counts.
+  // With a Text-DFH, words are buttons. Positions are counted in code points, as in Python.
   show(answer) {
     this.node.hidden = !answer;
     if (!answer) return;
-    this.source.textContent = `of ${answer.model}${this.viewer.data.attends ? "; click a word to see where it looks" : ""}`;
+    this.source.textContent = `by ${answer.model}${this.viewer.data.attends ? "; click a word to see its attention map" : ""}`;
     const { text } = answer, parts = [];
     let end = 0;
     for (const match of text.matchAll(/[\p{L}\p{N}]+/gu)) {
@@ -92,7 +93,7 @@ class Answer {
       end = match.index + match[0].length;
       const start = [...text.slice(0, match.index)].length, word = [start, start + [...match[0]].length];
       parts.push(this.viewer.data.attends
-        ? button(match[0], `where “${match[0]}” looks`, () => this.viewer.attend(word), { class: "fl-word", "data-word": word })
+        ? button(match[0], `attention map of “${match[0]}”`, () => this.viewer.attend(word), { class: "fl-word", "data-word": word })
         : match[0]);
     }
     this.text.replaceChildren(...parts, text.slice(end));
@@ -106,8 +107,8 @@ class Answer {
 class Instruction {
   constructor(viewer) {
     const list = `fl-examples-${Math.random().toString(36).slice(2)}`;
-    this.later = settled(() => viewer.instruct(this.field.value.trim()), 500);
-    this.field = make("input", { type: "text", "data-role": "instruction", list, placeholder: "say what to change, such as: " + viewer.data.examples[0],
+    this.later = debounce(() => viewer.instruct(this.field.value.trim()), 500);
+    this.field = make("input", { type: "text", "data-role": "instruction", list, placeholder: "describe a change, for example: " + viewer.data.examples[0],
       "aria-label": "instruction", onfocus: () => { if (!this.warm) viewer.ask({ kind: "warm" }); this.warm = true; },
       oninput: () => this.later(), onkeydown: (event) => {
         if (event.key !== "Enter") return;

@@ -1,4 +1,4 @@
-// The toolbar: which entries, which images, boxes, words.
+// Actions of the controls: list of entries, panes, boxes, instruction, attention.
 
 const toolbar = {
   setList(change) {
@@ -9,7 +9,7 @@ const toolbar = {
   },
 
   list() {
-    const { list, unknown } = listed(this.data, this, {
+    const { list, request } = listed(this.data, this, {
       people: (index, pane) => this.people.get(`${index}|${pane}`), measures: (index, pane) => this.measures.get(`${index}|${pane}`) });
     const before = this.listing?.length;
     this.listing = list;
@@ -19,13 +19,13 @@ const toolbar = {
       if (boxes && entry.truth) this.thumbs.missed(index, missedCount(entry.truth, boxes, this.score));
     });
     if (before === 0 && list.length && this.data.entries.length && !list.includes(this.at)) this.go(list[0]);
-    this.tellPosition();
-    const sweep = unknown ? `${unknown.what}|${this.judged}|${this.group}|${this.query}` : "";
-    if (unknown && sweep !== this.swept) this.ask({ kind: "sweep", what: unknown.what, pane: this.judged, entries: unknown.entries });
+    this.showPosition();
+    const sweep = request ? `${request.what}|${this.judged}|${this.group}|${this.query}` : "";
+    if (request && sweep !== this.swept) this.ask({ kind: "sweep", pane: this.judged, ...request });
     this.swept = sweep;
   },
 
-  tellPosition() {
+  showPosition() {
     const place = this.listing.indexOf(this.at);
     this.position.value = this.listing.length ? `${place < 0 ? "–" : place + 1} of ${this.listing.length}` : "none";
     this.thumbs.mark(this.at);
@@ -61,7 +61,7 @@ const toolbar = {
       const box = this.ticks?.querySelector(`[data-role=${name}]`);
       if (box) box.checked = this.boxes[name];
     }
-    if (this.listing) { this.overlay(); this.settle(); }
+    if (this.listing) { this.overlay(); this.requestResults(); }
   },
 
   setScore(score) {
@@ -76,8 +76,8 @@ const toolbar = {
     if (text !== this.instruction) {
       for (let index = 0; index < this.data.entries.length; index++) {
         const key = `${index}|${INSTRUCTION}`;
-        this.pictures.drop(key);
-        for (const known of [this.people, this.measures, this.lost, this.failed]) known.delete(key);
+        this.images.drop(key);
+        for (const results of [this.people, this.measures, this.lost, this.failed]) results.delete(key);
       }
       this.instructed = this.finished = null;
     }
@@ -89,11 +89,11 @@ const toolbar = {
     } else if (appears && !text) {
       this.shownPanes = this.shownPanes.filter((pane) => pane !== INSTRUCTION);
       this.pairOfPanes = this.pairOfPanes.map((pane) => pane === INSTRUCTION ? this.data.panes.at(-1) : pane);
-      this.teller.say("");
+      this.instructionPanel.say("");
     }
     if (text && this.instructed !== this.at) {
       this.instructed = this.at;
-      this.teller.say("refining …");
+      this.instructionPanel.say("refining …");
       this.ask({ kind: "instruct", entry: this.at, text });
     }
     if (appears) this.buildFrames();
@@ -104,7 +104,7 @@ const toolbar = {
     if (String(word) === String(this.word)) { this.setAttention(null); return; }
     this.word = word;
     this.answer.mark(word);
-    this.say("looking where this word looks …");
+    this.say("computing the attention map …");
     this.ask({ kind: "attend", entry: this.at, word });
   },
 
@@ -118,7 +118,7 @@ const toolbar = {
   },
 
   save() {
-    const panes = this.panes.filter((pane) => this.pictures.has(`${this.at}|${pane}`));
+    const panes = this.panes.filter((pane) => this.images.has(`${this.at}|${pane}`));
     if (!panes.length) return;
     this.say("saving …");
     this.ask({ kind: "save", entry: this.at, panes, truth: this.boxes.truth, found: this.boxes.found, score: this.score,

@@ -1,25 +1,25 @@
-// The viewer: what is shown, what is asked of the kernel, and what comes back.
+// The viewer: its state, its layout, and its requests to the kernel.
 
 const INSTRUCTION = "instruction";
-const DECODED = 48e6; // pixels of decoded pictures that are kept, some 190 MB
-const AT_ONCE = 3; // pictures that are asked for at a time
+const CACHED = 48e6; // pixels of decoded images in the cache, about 190 MB
+const PENDING = 3; // images that are requested at a time
 
 class Viewer {
   constructor(model, root) {
     this.model = model;
-    this.root = make("div", { class: "fl-viewer", tabindex: "0", role: "application", "aria-label": "image viewer; ? shows the keys",
+    this.root = make("div", { class: "fl-viewer", tabindex: "0", role: "application", "aria-label": "image viewer; press ? for keyboard shortcuts",
       "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event), onkeyup: (event) => this.keyUp(event) });
     root.append(this.root);
-    this.pictures = new Pictures(DECODED);
+    this.images = new ImageCache(CACHED);
     this.view = new View();
     this.hear = (content, buffers) => this.receive(content, buffers);
     this.changed = () => this.reset();
     model.on("msg:custom", this.hear);
     model.on("change:gallery", this.changed);
-    this.sharpen = settled(() => this.pump(), 250);
-    this.settle = settled(() => this.findOut(), 150);
-    this.relist = settled(() => this.list(), 300);
-    this.again = settled(() => this.instruct(this.instruction), 200);
+    this.sharpen = debounce(() => this.pump(), 250);
+    this.requestResults = debounce(() => this.askForResults(), 150);
+    this.relist = debounce(() => this.list(), 300);
+    this.again = debounce(() => this.instruct(this.instruction), 200);
     this.observer = new ResizeObserver(() => this.layout());
     this.reset();
   }
@@ -28,19 +28,19 @@ class Viewer {
     this.model.off("msg:custom", this.hear);
     this.model.off("change:gallery", this.changed);
     this.observer.disconnect();
-    [this.sharpen, this.settle, this.relist, this.again].forEach((call) => call.cancel());
+    [this.sharpen, this.requestResults, this.relist, this.again].forEach((call) => call.cancel());
     this.thumbs?.close();
     this.setAttention(null);
-    this.pictures.clear();
+    this.images.clear();
   }
 
   ask(request) { this.model.send({ gallery: this.data.number, ...request }); }
 
-  // A new gallery: everything anew.
+  // Show a new gallery.
   reset() {
     const data = this.data = this.model.get("gallery");
     this.thumbs?.close();
-    this.pictures.clear();
+    this.images.clear();
     Object.assign(this, { waiting: new Set(), failed: new Map(), people: new Map(), lost: new Map(), at: 0, began: 0,
       group: data.entries[0].group, query: "", filter: "", order: "", instruction: "", shown: "", swept: "", listing: null });
     this.measures = new Map(data.entries.flatMap((entry, index) =>
@@ -50,9 +50,9 @@ class Viewer {
     this.share = 0.5;
     const judges = ["refined", "fused", ...data.panes].filter((pane) => data.panes.includes(pane) && this.canJudge(pane));
     this.judged = judges[0] ?? data.panes[0];
-    const own = data.entries[0].panes;
-    this.shownPanes = own.slice(0, 4);
-    this.pairOfPanes = own.length > 1 ? [own.at(own.length > 3 ? 2 : 0), own.at(own.length > 3 ? 3 : -1)] : own;
+    const { panes } = data.entries[0];
+    this.shownPanes = panes.slice(0, 4);
+    this.pairOfPanes = panes.length > 1 ? [panes.at(panes.length > 3 ? 2 : 0), panes.at(panes.length > 3 ? 3 : -1)] : panes;
     this.mode = data.panes.length === 2 && !data.sources.length ? "swipe" : "side";
     this.view.fit();
     this.build();
@@ -72,11 +72,11 @@ class Viewer {
     this.help = helpPanel();
     const lower = make("div", { class: "fl-lower" }, this.answer.node);
     if (this.data.sources.length) {
-      this.teller = new Instruction(this);
-      lower.append(this.teller.node);
+      this.instructionPanel = new Instruction(this);
+      lower.append(this.instructionPanel.node);
     }
     const notes = make("details", { class: "fl-notes", hidden: !this.data.notes.length },
-      make("summary", {}, `not in this gallery (${this.data.notes.length})`),
+      make("summary", {}, `missing from this gallery (${this.data.notes.length})`),
       make("ul", {}, ...this.data.notes.map((note) => make("li", {}, note))));
     this.root.style.setProperty("--truth", this.data.colours.truth);
     this.root.style.setProperty("--found", this.data.colours.found);
@@ -133,10 +133,10 @@ class Viewer {
 
   get current() { return this.data.entries[this.at]; }
 
-  // [width, height] in pixels of the current entry: of its first image that is here.
+  // [width, height] in pixels of the current entry: of its first image in the cache.
   get size() {
     for (const pane of [...this.panes, ...this.current.panes]) {
-      const item = pane !== INSTRUCTION && this.pictures.kept.get(`${this.at}|${pane}`);
+      const item = pane !== INSTRUCTION && this.images.items.get(`${this.at}|${pane}`);
       if (item) return [item.width, item.height];
     }
     return this.lastSize ?? [4, 3];
@@ -148,35 +148,35 @@ class Viewer {
     this.setAttention(null);
     this.name.textContent = this.current.name;
     this.answer.show(this.current.answer);
-    this.tellPosition();
+    this.showPosition();
     this.model.set("entry", this.current.name);
     this.model.save_changes();
     this.show();
   }
 
-  // Draw what is here, ask for what is not.
+  // Draw the images in the cache, and request the others.
   show() {
     let complete = true;
     const size = this.lastSize = this.size;
     for (const frame of this.frames) {
       frame.panes.forEach((pane, index) => {
-        const key = `${this.at}|${pane}`, item = this.pictures.get(key), layer = frame.layers[index];
+        const key = `${this.at}|${pane}`, item = this.images.get(key), layer = frame.layers[index];
         if (item) layer.draw(item, `${pane} image of ${this.current.name}`, size);
         else if (this.failed.has(key)) layer.empty(this.failed.get(key));
-        else if (pane !== INSTRUCTION && !this.current.panes.includes(pane)) layer.empty(`no ${pane} image of this pair`);
+        else if (pane !== INSTRUCTION && !this.current.panes.includes(pane)) layer.empty(`this entry has no image “${pane}”`);
         else { layer.wait(pane === INSTRUCTION ? "refining …" : ""); complete = false; }
       });
     }
     this.layout();
     this.overlay();
     this.pump();
-    this.settle();
+    this.requestResults();
     if (complete && this.shown !== this.current.name) this.painted(this.current.name);
-    if (this.instruction && this.panes.includes(INSTRUCTION) && !this.pictures.has(`${this.at}|${INSTRUCTION}`)
+    if (this.instruction && this.panes.includes(INSTRUCTION) && !this.images.has(`${this.at}|${INSTRUCTION}`)
       && !this.failed.has(`${this.at}|${INSTRUCTION}`) && this.instructed !== this.at) this.again();
   }
 
-  // Note how long it took from the key to the picture on the screen.
+  // Record the time from the key to the image on the screen.
   painted(name) {
     this.shown = name;
     const began = this.began;
@@ -188,38 +188,37 @@ class Viewer {
     }));
   }
 
-  // Pictures that are wanted and not here: of this entry, then of its neighbours, then whole pixels of what is enlarged.
+  // Request images: of this entry, then of its neighbours, then at full resolution if enlarged.
   pump() {
     const place = this.listing.indexOf(this.at);
     const near = [this.at, this.listing[place + 1], this.listing[place - 1], this.listing[place + 2]].filter((index) => index != null);
     const keys = near.flatMap((index) => this.panes.filter((pane) => this.data.entries[index].panes.includes(pane)).map((pane) => [index, pane]));
     this.needed = new Set(keys.map(([index, pane]) => `${index}|${pane}`).concat(`${this.at}|${INSTRUCTION}`));
-    const wanted = keys.filter(([index, pane]) => !this.pictures.has(`${index}|${pane}`)).map((key) => [...key, false]);
+    const wanted = keys.filter(([index, pane]) => !this.images.has(`${index}|${pane}`)).map((key) => [...key, false]);
     if (this.enlarged) {
-      wanted.push(...keys.filter(([index, pane]) => index === this.at && this.pictures.kept.get(`${index}|${pane}`)?.exact === false)
+      wanted.push(...keys.filter(([index, pane]) => index === this.at && this.images.items.get(`${index}|${pane}`)?.exact === false)
         .map((key) => [...key, true]));
     }
     for (const [index, pane, exact] of wanted) {
       const key = `${index}|${pane}`;
-      if (this.waiting.size >= AT_ONCE) break;
+      if (this.waiting.size >= PENDING) break;
       if (this.waiting.has(key) || this.failed.has(key)) continue;
       this.waiting.add(key);
       this.ask({ kind: "image", entry: index, pane, exact });
     }
   }
 
-  // What is known of the shown images: people and metrics.
-  findOut() {
-    const open = (known) => this.panes.filter((pane) => !known.has(`${this.at}|${pane}`) && !this.lost.has(`${this.at}|${pane}`)
+  // Request people and metrics of the images shown.
+  askForResults() {
+    const missing = (results) => this.panes.filter((pane) => !results.has(`${this.at}|${pane}`) && !this.lost.has(`${this.at}|${pane}`)
       && (pane === INSTRUCTION ? this.finished === this.at : this.current.panes.includes(pane)));
-    const people = this.boxes.found && this.data.finds ? open(this.people) : [];
+    const people = this.boxes.found && this.data.finds ? missing(this.people) : [];
     if (people.length) this.ask({ kind: "people", entry: this.at, panes: people });
-    const measures = open(this.measures).filter((pane) => this.measured(pane));
+    const measures = missing(this.measures).filter((pane) => this.measured(pane));
     if (measures.length) this.ask({ kind: "measures", entry: this.at, panes: measures });
   }
 
   measured(pane) { return this.data.sources.length && !this.data.sources.includes(pane); }
-
 }
 
 Object.assign(Viewer.prototype, linkedZoom, statusLine, toolbar, handlers, keys);
