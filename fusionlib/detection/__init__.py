@@ -1,7 +1,7 @@
-"""Pedestrian detection: the classic YOLOv5, its training loss, its checkpoints, other detectors, and the measures.
+"""Pedestrian detection: the classic YOLOv5, its training loss and checkpoints, other detectors, and the measures.
 
-The paper supervises the Text-DFH with "the same loss as the one used during the training of YOLOv5" on a frozen
-detector, and judges the fused images by mAP.
+The paper supervises Text-DFH by "the same loss as the one used during the training of YOLOv5" on a frozen detector, and
+evaluates the fused images by mAP.
 """
 
 import lazy_loader
@@ -15,4 +15,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "detectors": ["UltralyticsDetector", "class_indices", "detect", "load_detector"],
     "yolov5": ["COCO_ANCHORS", "STRIDES", "YOLOv5", "freeze"],
     "yolov5_loss": ["HYP", "YOLOv5Loss", "scale_hyp", "to_targets"],
-})  # fmt: skip
+})

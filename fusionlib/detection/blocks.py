@@ -1,7 +1,7 @@
-"""The building blocks that come from ultralytics, imported without what else that import does to the process.
+"""Building blocks of ultralytics, imported without that package's side effects on the process.
 
-ultralytics replaces functions of Pillow, OpenCV and torch by its own; its Pillow open runs pip when it meets a file
-that it cannot read. They are put back here, so nothing else in the suite imports ultralytics.
+On import, ultralytics replaces functions of Pillow, OpenCV and torch by its own; its Pillow `open` even runs pip for a
+file that it cannot read. They are restored here, so nothing else in the package imports ultralytics.
 """
 
 import cv2

@@ -1,9 +1,9 @@
-"""How well people are found: average precision and miss rate, all from one matching by pycocotools.
+"""Average precision and log-average miss rate of a detector, from one matching by pycocotools.
 
-pycocotools decides which detection finds which true box, once. Everything after that only counts: a resample has the
-same matches, each image counted as often as it was drawn. The counting is our own, for pycocotools' accumulate loops in
-Python over recalls and detections and takes 13 to 33 times as long (200 images of 20 to 100 detections). The numbers
-are the same, resampled or not, to 1e-12; only equal scores within an image drawn twice may come in another order.
+pycocotools assigns detections to true boxes once. Everything after that only counts: a bootstrap sample has the same
+matches, each image counted as often as it was drawn. The counting is our own, because pycocotools' `accumulate` loops
+in Python over recalls and detections and takes 13 to 33 times as long (200 images of 20 to 100 detections). The values
+agree to 1e-12, resampled or not; only the order of equal scores within an image drawn twice may differ.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _FPPI = np.logspace(-2, 0, 9)
 
 def average_precision(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
                       class_index: int = 0) -> dict[str, float]:
-    """COCO average precision of one class: the first three of `measure`, and the counts "images" and "boxes"."""
+    """COCO average precision of one class: the first three values of `measure`, and the counts "images" and "boxes"."""
     values = measure(predictions, truths, class_index, heights={})
     return {name: values[name] for name in ("mAP@.5", "mAP@.75", "mAP@.5:.95", "images", "boxes")}
 
@@ -36,26 +36,26 @@ def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
             heights: Mapping[str, tuple[float, float]] = HEIGHTS) -> dict[str, float]:
     """Detection measures of one class over a set of images.
 
-    Images without labels must not be passed: an empty list of truths means that every detection is wrong.
+    Images without labels must not be passed: an empty list of truths makes every detection a false positive.
 
     Args:
-        predictions: per image [n, 6]: x1, y1, x2, y2, score, class. The 100 best of the class count, as for COCO.
+        predictions: per image [n, 6]: x1, y1, x2, y2, score, class. As in COCO, the 100 best of the class count.
         truths: per image [m, 4]: x1, y1, x2, y2.
-        class_index: predictions of other classes are left out.
-        heights: ranges of box height by name, low <= height < high, in the pixels of the boxes passed. As COCO does
-            with areas, true boxes outside of the range, what finds them, and unmatched detections outside are ignored.
+        class_index: predictions of other classes are ignored.
+        heights: ranges of box height by name, low <= height < high, in pixels. As COCO does with areas, true boxes
+            outside the range, their detections, and unmatched detections outside are ignored.
 
     Returns:
         "mAP@.5", "mAP@.75", "mAP@.5:.95": COCO average precision, 0..1, higher is better (Lin et al., ECCV 2014): the
-            mean over 101 recalls, the last one over the ten overlaps .5, .55, ... .95 as well.
+            mean over 101 recalls, the last also over the ten overlaps .5, .55, ... .95.
         "LAMR": log-average miss rate, 0..1, lower is better (Dollár et al., Pedestrian Detection: An Evaluation of the
             State of the Art, PAMI 34(4), 2012): geometric mean of the miss rates at nine numbers of false
-            positives per image, .01 to 1 evenly in log space, at an overlap of .5. Where the curve ends before such a
-            number its lowest miss rate counts, where it has not begun 1; miss rates are at least 1e-10.
+            positives per image, evenly spaced in log space from .01 to 1, at an overlap of .5. Where the curve ends
+            before such a number its lowest miss rate counts, before it begins 1; miss rates are at least 1e-10.
         "AP@.5 far", "AP@.5:.95 far", "boxes far", and so on for each range.
         "images" and "boxes": the counts of the truths.
 
-        Without a true box (of the range) a measure is not defined: nan.
+        Without a true box (in the range) a measure is undefined: NaN.
 
     Raises:
         FusionError: lists of different length, boxes with NaN, reversed corners or (truths) no area, a wrong shape, or
@@ -68,50 +68,46 @@ def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
 
 def miss_rate_curve(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
                     class_index: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The curve behind "LAMR": false positives per image and miss rate at an overlap of .5, as the score falls.
+    """The curve behind "LAMR": false positives per image and miss rate at an overlap of .5, by falling score.
 
-    Args: as for `measure`.
-
-    Returns:
-        Two arrays [detections of the class]; nan for the miss rate if there is no true box.
+    Arguments as for `measure`. Returns two arrays [detections of the class]; the miss rate is NaN without a true box.
     """
     matches = match(predictions, truths, class_index, {})
-    everything = matches.ranges[""]
-    once = np.ones((1, matches.images), int)
-    fppi, miss = _miss_rates(everything.curves[0], np.maximum(everything.boxes.sum(keepdims=True), 1), once)
-    return fppi[0], miss[0] if everything.boxes.any() else np.full_like(miss[0], np.nan)
+    boxes, curves = matches.ranges[""]
+    fppi, miss = _miss_rates(curves[0], np.maximum(boxes.sum(keepdims=True), 1), np.ones((1, matches.images), int))
+    return fppi[0], miss[0] if boxes.any() else np.full_like(miss[0], np.nan)
 
 
 class Range(NamedTuple):
-    """What counts in one range of heights."""
+    """The true boxes and matched detections in one range of heights."""
 
     boxes: np.ndarray  # [images], number of true boxes
-    curves: list[tuple[np.ndarray, np.ndarray]]  # per overlap: image and hit or not of each detection, best score first
+    curves: list[tuple[np.ndarray, np.ndarray]]  # per overlap: each detection's image and whether it is a hit, by score
 
 
 class Matches(NamedTuple):
-    """What pycocotools found over a number of images."""
+    """The matching of a set of images by pycocotools."""
 
     images: int
     ranges: dict[str, Range]  # "" holds all heights
 
 
 def match(predictions, truths, class_index, heights) -> Matches:
-    """Check the input (see `measure`) and let pycocotools match it, once per range of heights and overlap."""
+    """Check the input (see `measure`) and match it by pycocotools, once per range of heights and overlap."""
     if len(predictions) != len(truths):
-        raise FusionError(f"detection measures need one list of predictions per image, found {len(predictions)} for "
+        raise FusionError(f"Detection measures need one list of predictions per image, found {len(predictions)} for "
                           f"{len(truths)} images.")
     for name, (low, high) in heights.items():
         if not name or not 0 <= low < high:
             raise FusionError(f"heights {name!r}: expected a name and (low, high) with 0 <= low < high, found "
                               f"({low}, {high}).")
     truths = [_checked(rows, 4, f"truths of image {i}") for i, rows in enumerate(truths)]
-    found = [_checked(rows, 6, f"predictions of image {i}") for i, rows in enumerate(predictions)]
-    found = [rows[rows[:, 5] == class_index, :5] for rows in found]
+    detections = [_checked(rows, 6, f"predictions of image {i}") for i, rows in enumerate(predictions)]
+    detections = [rows[rows[:, 5] == class_index, :5] for rows in detections]
     ranges = {"": (0, np.inf), **heights}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress with print
-        run = COCOeval(_coco(truths), _coco(found), "bbox")
-        run.params.areaRng = [[low, np.nextafter(high, 0)] for low, high in ranges.values()]  # both ends belong to it
+        run = COCOeval(_coco(truths), _coco(detections), "bbox")
+        run.params.areaRng = [[low, np.nextafter(high, 0)] for low, high in ranges.values()]  # both ends count
         run.params.maxDets = [100]
         run.evaluate()
     images = len(truths)
@@ -127,7 +123,7 @@ def _checked(rows, columns, what):
         expected = "x1, y1, x2, y2" + ", score, class" * (columns == 6)
         raise FusionError(f"{what}: expected [n, {columns}], {expected}, found the shape {list(rows.shape)}.")
     if not np.isfinite(rows).all():
-        raise FusionError(f"{what}: expected finite numbers, found NaN or infinity: look for what went wrong before.")
+        raise FusionError(f"{what}: expected finite numbers, found NaN or infinity: check the step before.")
     sides = rows[:, 2:4] - rows[:, :2]
     wrong = (sides < 0 if columns == 6 else sides <= 0).any(1)  # a detection may be clipped to nothing
     if wrong.any():
@@ -138,24 +134,21 @@ def _checked(rows, columns, what):
 
 
 def _coco(boxes):
-    """Boxes [n, 4], or [n, 5] with scores, per image as a COCO data set, with the height as what COCO calls area."""
+    """A COCO data set of boxes [n, 4], or [n, 5] with scores, per image; their height takes the place of the area."""
     coco, annotations = COCO(), []
     for image, rows in enumerate(boxes):
         for x1, y1, x2, y2, *score in rows.tolist():
             annotations.append({"id": len(annotations) + 1,  # from 1: pycocotools takes the id 0 for "not matched"
                                 "image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
                                 "area": y2 - y1, "iscrowd": 0, **dict(zip(["score"], score))})
-    coco.dataset = {
-        "images": [{"id": image} for image in range(len(boxes))],
-        "categories": [{"id": 1, "name": "object"}],
-        "annotations": annotations,
-    }
+    coco.dataset = {"images": [{"id": image} for image in range(len(boxes))], "annotations": annotations,
+                    "categories": [{"id": 1, "name": "object"}]}
     coco.createIndex()
     return coco
 
 
 def _sorted(results, images):
-    """pycocotools' results per image -> what counts, in the order of the scores."""
+    """pycocotools' results per image -> `Range`, best score first."""
     results = [one for one in results if one is not None]  # images with neither true boxes nor detections
     if not results:
         return Range(np.zeros(images, int), [(np.zeros(0, int), np.zeros(0, bool))] * 10)
@@ -169,12 +162,12 @@ def _sorted(results, images):
 
 
 def count_once(matches: Matches) -> dict[str, float]:
-    """Every measure when each image counts once."""
+    """Every measure, each image counted once."""
     return {name: float(value[0]) for name, value in count(matches, np.ones((1, matches.images), int)).items()}
 
 
 def count(matches: Matches, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Every measure [B] when each image counts as often as `times` [B, images] says."""
+    """Every measure [B], each image counted as often as `times` [B, images] says."""
     values = {}
     for name, (boxes, curves) in matches.ranges.items():
         total = times @ boxes
@@ -189,21 +182,21 @@ def count(matches: Matches, times: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _average_precision(curve, total, times):
-    """[B]; `total` [B] is the number of true boxes.
+    """Average precision [B]; `total` [B] is the number of true boxes.
 
-    Only the points of hits matter: between two of them the recall stays and the precision falls. By the same argument
-    an image that is drawn twice may count as two hits, or two false alarms, in one step.
+    Only the points of hits matter: between two of them recall is constant and precision falls. For the same reason an
+    image that is drawn twice may count as two hits, or two false positives, in one step.
     """
     image, hit = curve
     found = np.cumsum(times[:, image[hit]], 1)
     precision = found / np.maximum(_counted(times, image, np.flatnonzero(hit)), 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    reached = np.searchsorted(_RECALLS, found / total[:, None], side="right")  # how many of the 101 recalls
+    reached = np.searchsorted(_RECALLS, found / total[:, None], side="right")  # number of the 101 recalls
     return (envelope * np.diff(reached, axis=1, prepend=0)).sum(1) / len(_RECALLS)
 
 
 def _counted(times, image, hits):
-    """How many detections were drawn up to each hit, [B, hits]: added up between hits first, as there are few hits."""
+    """Number of detections drawn up to each hit, [B, hits]; summed between hits first, because hits are few."""
     if not len(hits):
         return np.zeros((len(times), 0), int)
     return np.cumsum(np.add.reduceat(times[:, image[: hits[-1] + 1]], [0, *hits[:-1] + 1], axis=1), 1)
@@ -212,7 +205,7 @@ def _counted(times, image, hits):
 def _miss_rates(curve, total, times):
     """False positives per image and miss rate after each detection, [B, detections]."""
     image, hit = curve
-    drawn = np.take(times, image, 1)  # row after row in memory, unlike `times[:, image]`: sums are three times faster
+    drawn = np.take(times, image, 1)  # contiguous rows, unlike `times[:, image]`: sums are three times faster
     return np.cumsum(drawn * ~hit, 1) / times.sum(1, keepdims=True), 1 - np.cumsum(drawn * hit, 1) / total[:, None]
 
 

@@ -1,4 +1,4 @@
-"""The classic YOLOv5 (v6/v7): ultralytics' building blocks under the anchor head that they no longer ship.
+"""The classic YOLOv5 (v6/v7): ultralytics' building blocks with the anchor-based head that it no longer ships.
 
 Backbone with C3 blocks and SPPF, a PAN neck, and one 1x1 convolution per scale. Module numbers, and with them the names
 of all weights, are those of the official checkpoints.
@@ -12,19 +12,15 @@ from torch import nn
 from torchvision.ops import box_convert
 
 from fusionlib.detection.blocks import C3, SPPF, Concat, Conv
-from fusionlib.detection.postprocessing import check, missing, pad, suppress
+from fusionlib.detection.postprocessing import check_images, pad, padding, suppress
 from fusionlib.utils.errors import FusionError
 
 STRIDES = (8, 16, 32)
 
 #: Width and height in pixels of the three anchors of each scale, as fitted to COCO by the official release.
-COCO_ANCHORS = (
-    ((10, 13), (16, 30), (33, 23)),
-    ((30, 61), (62, 45), (59, 119)),
-    ((116, 90), (156, 198), (373, 326)),
-)
+COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
 
-_SKIPS = {12: 6, 16: 4, 19: 14, 22: 10}  # concatenation -> the earlier module whose output it takes in
+_SKIPS = {12: 6, 16: 4, 19: 14, 22: 10}  # module number of a concatenation -> that of its second input
 _HEAD_INPUTS = (17, 20, 23)
 
 
@@ -35,8 +31,8 @@ class _AnchorHead(nn.Module):
         super().__init__()
         self.register_buffer("anchors", anchors / anchors.new_tensor(STRIDES).view(3, 1, 1))  # in grid units
         self.m = nn.ModuleList(nn.Conv2d(c, 3 * (5 + num_classes), 1) for c in channels)
-        # Start from the prior rather than from one half everywhere: about 8 objects in a 640x640 image, and a class
-        # probability of .6 shared by all classes. Otherwise the first steps only teach the network "no object".
+        # Start from the prior rather than from one half: about 8 objects in a 640x640 image, and a probability of .6
+        # shared by all classes. Otherwise the first steps only teach the network "no object".
         for conv, stride in zip(self.m, STRIDES):
             bias = conv.bias.detach().view(3, -1)
             bias[:, 4] = math.log(8 / (640 / stride) ** 2)
@@ -59,7 +55,6 @@ class YOLOv5(nn.Module):
     training and evaluation mode alike. Raises FusionError for other shapes.
 
     Args:
-        num_classes: number of classes.
         depth, width: multipliers of repeats and channels (n .33, .25; s .33, .5; m .67, .75; l 1, 1; x 1.33, 1.25).
         anchors: [3, 3, 2] width and height in pixels.
         names: one name per class.
@@ -72,40 +67,25 @@ class YOLOv5(nn.Module):
         self.strides = STRIDES
         self.names = list(names) if names is not None else [f"class {i}" for i in range(num_classes)]
         if len(self.names) != num_classes:
-            raise FusionError(f"a YOLOv5 of {num_classes} classes needs {num_classes} names, not {len(self.names)}.")
+            raise FusionError(f"A YOLOv5 of {num_classes} classes needs {num_classes} names, not {len(self.names)}.")
         self.frozen = False
         anchors = torch.as_tensor(anchors, dtype=torch.float32).reshape(3, 3, 2)
 
         c64, c128, c256, c512, c1024 = (math.ceil(c * width / 8) * 8 for c in (64, 128, 256, 512, 1024))
         n3, n6, n9 = (max(round(n * depth), 1) for n in (3, 6, 9))
         self.model = nn.ModuleList([
-            Conv(3, c64, 6, 2, 2),  # 0
-            Conv(c64, c128, 3, 2),
-            C3(c128, c128, n3),
-            Conv(c128, c256, 3, 2),
-            C3(c256, c256, n6),  # 4, stride 8
-            Conv(c256, c512, 3, 2),
-            C3(c512, c512, n9),  # 6, stride 16
-            Conv(c512, c1024, 3, 2),
-            C3(c1024, c1024, n3),
-            SPPF(c1024, c1024, 5),  # 9, stride 32
-            Conv(c1024, c512, 1, 1),
-            nn.Upsample(scale_factor=2),
-            Concat(),
-            C3(2 * c512, c512, n3, False),
-            Conv(c512, c256, 1, 1),  # 14
-            nn.Upsample(scale_factor=2),
-            Concat(),
+            Conv(3, c64, 6, 2, 2), Conv(c64, c128, 3, 2), C3(c128, c128, n3),  # 0-2
+            Conv(c128, c256, 3, 2), C3(c256, c256, n6),  # 3-4, stride 8
+            Conv(c256, c512, 3, 2), C3(c512, c512, n9),  # 5-6, stride 16
+            Conv(c512, c1024, 3, 2), C3(c1024, c1024, n3), SPPF(c1024, c1024, 5),  # 7-9, stride 32
+            Conv(c1024, c512, 1, 1), nn.Upsample(scale_factor=2), Concat(), C3(2 * c512, c512, n3, False),  # 10-13
+            Conv(c512, c256, 1, 1), nn.Upsample(scale_factor=2), Concat(),  # 14-16
             C3(2 * c256, c256, n3, False),  # 17, to the head
-            Conv(c256, c256, 3, 2),
-            Concat(),
-            C3(2 * c256, c512, n3, False),  # 20, to the head
-            Conv(c512, c512, 3, 2),
-            Concat(),
-            C3(2 * c512, c1024, n3, False),  # 23, to the head
+            Conv(c256, c256, 3, 2), Concat(), C3(2 * c256, c512, n3, False),  # 18-20, to the head
+            Conv(c512, c512, 3, 2), Concat(), C3(2 * c512, c1024, n3, False),  # 21-23, to the head
             _AnchorHead(num_classes, (c256, c512, c1024), anchors),
         ])
-        self.model[9].cv1.act = nn.SiLU()  # newer ultralytics leave it out; YOLOv5 was trained with it
+        self.model[9].cv1.act = nn.SiLU()  # left out by newer ultralytics; YOLOv5 was trained with it
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.03
@@ -118,22 +98,22 @@ class YOLOv5(nn.Module):
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """[B, 3, H, W] in 0..1 -> three raw maps [B, 3, H/s, W/s, 5 + num_classes]."""
-        check(images)
-        bottom, right = missing(images, max(STRIDES))
+        check_images(images)
+        bottom, right = padding(images, max(STRIDES))
         if bottom or right:
             h, w = images.shape[-2:]
             raise FusionError(f"YOLOv5 needs height and width in multiples of 32, found {h}x{w}: pad by {bottom} rows "
                               f"at the bottom and {right} columns at the right, or resize (predict() pads by itself).")
         *body, head = self.model
-        kept, x = {}, images
+        outputs, x = {}, images
         for i, layer in enumerate(body):
-            x = layer([x, kept[_SKIPS[i]]]) if i in _SKIPS else layer(x)
+            x = layer([x, outputs[_SKIPS[i]]]) if i in _SKIPS else layer(x)
             if i in _HEAD_INPUTS or i in _SKIPS.values():
-                kept[i] = x
-        return head([kept[i] for i in _HEAD_INPUTS])
+                outputs[i] = x
+        return head([outputs[i] for i in _HEAD_INPUTS])
 
     def train(self, mode: bool = True):
-        """As nn.Module.train, except that a frozen detector stays in evaluation mode (see freeze)."""
+        """As nn.Module.train, except that a frozen detector stays in evaluation mode (see `freeze`)."""
         return super().train(mode and not self.frozen)
 
     def decode(self, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -153,7 +133,7 @@ class YOLOv5(nn.Module):
     @torch.no_grad()
     def predict(self, images: torch.Tensor, conf: float = 0.001, iou: float = 0.6, max_det: int = 300,
                 classes: Sequence[int] | None = None) -> list[torch.Tensor]:
-        """Detect with the protocol of the official validation.
+        """Detect objects by the protocol of the official validation.
 
         A box may be reported once per class that passes `conf` (multi-label). The score is objectness times class
         probability, or objectness alone if there is only one class, whose output the classic loss never trains.
@@ -161,15 +141,12 @@ class YOLOv5(nn.Module):
 
         Args:
             images: [B, 3, H, W], RGB in 0..1.
-            conf: smallest score kept.
-            iou: overlap above which the lower-scored of two boxes goes.
-            max_det: most boxes per image.
-            classes: class indices to keep; all by default.
+            conf, iou, max_det, classes: as for `postprocessing.suppress`.
 
         Returns:
-            Per image [n, 6]: x1, y1, x2, y2 in pixels of the given image, score, class; best score first.
+            Per image [n, 6]: x1, y1, x2, y2 in pixels, score, class; best score first.
         """
-        check(images)
+        check_images(images)
         training = self.training
         self.eval()
         maps = self(pad(images, max(STRIDES)))
@@ -185,10 +162,9 @@ class YOLOv5(nn.Module):
 
 
 def freeze(model: YOLOv5) -> YOLOv5:
-    """Freeze the detector: no parameter is trained and its BatchNorm statistics never move.
+    """Freeze the detector, parameters and BatchNorm statistics; gradients still reach the input image.
 
-    It stays in evaluation mode even if a module that contains it is switched to training. Gradients still reach the
-    input image.
+    It stays in evaluation mode even if a module that contains it is switched to training.
     """
     model.frozen = True
     return model.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""The loss that the classic YOLOv5 is trained with: CIoU box, objectness and class terms on static anchor matches.
+"""The training loss of the classic YOLOv5: CIoU box, objectness and class terms on static anchor matches.
 
 Written from a description of the official training code (ultralytics/yolov5 v7.0), whose values it reproduces. The
 loss of `yolov5u` and YOLOv8 (no anchors, no objectness, task-aligned assignment) is a different one.
@@ -25,9 +25,9 @@ def scale_hyp(num_classes: int, image_size: int, hyp: dict | None = None) -> dic
     """Gains as the official training scales them: class by num_classes / 80, objectness by (image_size / 640)^2.
 
     Args:
-        num_classes: number of classes of the detector.
+        num_classes: of the detector.
         image_size: longer side of the training images in pixels.
-        hyp: gains to scale; HYP by default.
+        hyp: gains that differ from HYP.
     """
     hyp = {**HYP, **(hyp or {})}
     return {**hyp, "cls": hyp["cls"] * num_classes / 80, "obj": hyp["obj"] * (image_size / 640) ** 2}
@@ -35,7 +35,7 @@ def scale_hyp(num_classes: int, image_size: int, hyp: dict | None = None) -> dic
 
 def to_targets(boxes: Sequence[torch.Tensor], size: tuple[int, int],
                classes: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
-    """Boxes of a batch in the form that YOLOv5Loss takes.
+    """Convert the boxes of a batch to the targets of YOLOv5Loss.
 
     Args:
         boxes: per image [N, 4] x1, y1, x2, y2 in pixels.
@@ -60,14 +60,13 @@ class YOLOv5Loss(nn.Module):
 
     `loss(maps, targets)` takes the network's three raw maps [B, 3, h, w, 5 + num_classes] and targets [n, 6] (image,
     class, x, y, w, h in fractions of the image size) and returns the scalar total and the detached terms
-    {"box", "obj", "cls"}: with their gains, without the factor of the batch size. It computes in float32, whatever the
-    maps are. With one class the class term is 0; without targets only the objectness term remains.
+    {"box", "obj", "cls"}: with their gains, without the factor of the batch size. Computed in float32 for maps of any
+    precision. With one class the class term is 0; without targets only the objectness term remains.
 
     Args:
         anchors: [3, 3, 2] width and height in pixels.
         strides: pixels per cell of each map.
-        num_classes: number of classes.
-        hyp: gains that differ from HYP (used as they are; see scale_hyp for the official scaling).
+        hyp: gains that differ from HYP, already scaled (see `scale_hyp` for the official scaling).
     """
 
     def __init__(self, anchors, strides: Sequence[int], num_classes: int, hyp: dict | None = None):
@@ -108,10 +107,10 @@ class YOLOv5Loss(nn.Module):
         return (box + obj + cls) * len(maps[0]), terms
 
     def match(self, size: Sequence[int], anchors: torch.Tensor, targets: torch.Tensor):
-        """Which cells and anchors of one map are responsible for which target.
+        """Match targets to the cells and anchors of one map.
 
-        An anchor matches if no side differs by a factor of anchor_t or more; there is no best-anchor rule. The nearest
-        horizontal and vertical neighbour of the own cell take part as well.
+        An anchor matches if no side differs by a factor of anchor_t or more; there is no best-anchor rule. Besides the
+        cell of the target's centre, its nearest horizontal and vertical neighbours match as well.
 
         Args:
             size: height and width of the map in cells.
@@ -133,8 +132,7 @@ class YOLOv5Loss(nn.Module):
         from_end = grid - centre
         left, up = ((centre % 1 < 0.5) & (centre > 1)).T
         right, down = ((from_end % 1 < 0.5) & (from_end > 1)).T
-        # A centre exactly on a cell's border is near both neighbours, so its own cell comes twice; the official code
-        # counts it twice as well.
+        # A centre exactly on a cell's border is near both neighbours: its cell counts twice, as in the official code.
         side, entry = torch.nonzero(torch.stack((torch.ones_like(left), left, up, right, down)), as_tuple=True)
         shift = centre.new_tensor(((0, 0), (0.5, 0), (0, 0.5), (-0.5, 0), (0, -0.5)))[side]
 

@@ -1,4 +1,4 @@
-"""`fusionlib.fuse`."""
+"""`fusionlib.fuse`, for images, batches, folders and videos."""
 
 import warnings
 from pathlib import Path
@@ -16,26 +16,24 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
 
     Args:
         ir, visible: each a path, an array [H,W] or [H,W,1|3|4], a PIL image, or a tensor [H,W] or [1|3,H,W]; uint8,
-            uint16, or float 0..1. Two tensors may be batches, [B,1|3,H,W]. With `out`: two folders of pictures that
-            have the same names, two pictures, or two videos.
-        instruction: None, stage 1; "auto", Text-DFH with the advice of `feedback.rules` on the image of stage 1; or any
-            other text that says what to change, Text-DFH guided by it (its first 510 tokens).
-        align: "features" or "ecc" lays infrared over visible first, see `registration.align`; the two may then differ
-            in size.
-        out: a folder to write to; what is there already is not made again, see `inference.folder.fuse_files`.
+            uint16, or float 0..1. Two tensors may be batches, [B,1|3,H,W]. With `out`: two folders of images of the
+            same names, two images, or two videos.
+        instruction: None for stage 1; "auto" for Text-DFH guided by the advice of `feedback.rules` on the result of
+            stage 1; any other text for Text-DFH guided by it (its first 510 tokens).
+        align: "features" or "ecc" registers infrared to visible first, see `registration.align`; sizes may then differ.
+        out: a folder to write to; results that are up to date are kept, see `inference.folder.fuse_files`.
 
     Returns:
-        What the visible image is, fused: array for array, PIL image for PIL image, tensor for tensor, for a path an
-        array as `data.image_io.read_image` gives it; of the same size, type, device and transparency, gray where it is
-        gray. With `out`: the paths that were written.
+        The fused image in the type of `visible`, for a path an array as of `data.image_io.read_image`; of the same
+        size, data type, device and transparency, gray if it is gray. With `out`: the paths of the results.
 
     Raises:
-        FusionError: something unreadable or of another kind, different sizes without `align`, an instruction that is
-            no text, or one without weights of Text-DFH or without the sentence encoder.
+        FusionError: an unreadable or unsupported image, different sizes without `align`, or an instruction that is no
+            text or for which the weights of Text-DFH or the sentence encoder are missing.
 
     Warns:
-        UserWarning: the two seem not to line up, or 16-bit values are so low that an image is nearly black. Nothing is
-            stretched silently: 16 bit divides by 65535.
+        UserWarning: the images seem misaligned, or nearly black because their 16-bit values are low: 16 bit is divided
+            by 65535, and nothing is stretched silently.
     """
     if out is not None:
         from fusionlib.inference.folder import fuse_files
@@ -45,8 +43,8 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
         path = Path(image).expanduser() if isinstance(image, str | Path) else None
         if path and (path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES):
             found = "folder" if path.is_dir() else "video"
-            raise FusionError(f"{image}: expected a picture, found a {found}; give two {found}s, and with out=FOLDER "
-                              "say where the result goes")
+            raise FusionError(f"{image}: expected an image, found a {found}; give two {found}s, and with out=FOLDER "
+                              "the folder to write to")
     check_settings(instruction, align)
     batch = isinstance(visible, Tensor) and visible.ndim == 4
     if batch and not (isinstance(ir, Tensor) and ir.ndim == 4 and len(ir) == len(visible) > 0):
@@ -56,8 +54,7 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
     results = []
     for index, images in enumerate(zip(ir, visible) if batch else [(ir, visible)]):
         number = f"[{index}]" if batch else ""
-        pair = [to_image(image, name + number) for image, name in zip(images, ("ir", "visible"))]
-        fused, notes = fuse_pair(*pair, instruction, align)
+        fused, notes = fuse_pair(*map(to_image, images, (f"ir{number}", f"visible{number}")), instruction, align)
         results.append(fused)
         for note in notes:
             warnings.warn(note, stacklevel=2)

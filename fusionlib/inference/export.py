@@ -1,4 +1,4 @@
-"""The shipped stage-1 network as one file that runs without this package: torch.export or ONNX."""
+"""Export the packaged stage-1 network as one file that runs without this package: torch.export or ONNX."""
 
 import copy
 import tempfile
@@ -16,11 +16,11 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
 
 TOLERANCE = 1e-5
-SIZES = ((1, 37, 53), (2, 96, 64))  # batch, height, width of the check; none is the traced one
+SIZES = ((1, 37, 53), (2, 96, 64))  # batch, height, width for the check; different from the traced one
 
 
 class ColourFusion(nn.Module):
-    """What is exported: the fusion network with colour around it, as `inference.fuse` does it."""
+    """The exported module: the fusion network with conversion from and to RGB, as in `inference.fuse`."""
 
     def __init__(self, network: FusionNetwork):
         super().__init__()
@@ -33,22 +33,19 @@ class ColourFusion(nn.Module):
 
 
 def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
-    """Write a fusion network for use without this package, and check that the file computes the same.
+    """Write a fusion network for use without this package, after a check that the file reproduces its outputs.
 
-    The model in the file takes "ir" [B,1,H,W] and "visible" [B,3,H,W] RGB, float32 in 0..1, and gives "fused" [B,3,H,W]
-    RGB. Batch, height and width are free, sides from 2 pixels on.
+    The exported model takes "ir" [B,1,H,W] and "visible" [B,3,H,W] RGB, float32 in 0..1, and returns "fused" [B,3,H,W]
+    RGB. Batch size, height and width are dynamic, with sides of at least 2 pixels.
 
     Args:
         path: ends in .pt2, for `torch.export.load(path).module()`; or in .onnx, for ONNX Runtime, TensorRT, OpenVINO,
             OpenCV and others, which needs the packages onnx and onnxscript.
         network: stage 1, by default with the weights of this package.
 
-    Returns:
-        The path; the file appears whole and checked, or not at all.
-
     Raises:
-        FusionError: another suffix, packages that are missing, a file that cannot be written, or outputs that differ
-            by more than 1e-5 at a size that was not traced.
+        FusionError: another suffix, missing packages, a file that cannot be written, or outputs that differ by more
+            than 1e-5 at a size that was not traced.
     """
     path = Path(path).expanduser()
     if path.suffix not in WRITERS:
@@ -63,7 +60,7 @@ def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
                 difference = (compute(ir, visible) - model(ir, visible)).abs().max().item()
             if not difference <= TOLERANCE:
                 raise FusionError(f"{path}: expected outputs that agree to {TOLERANCE:g}, found a difference of "
-                                  f"{difference:.2g} at {width}x{height} pixels; nothing is kept, try another format")
+                                  f"{difference:.2g} at {width}x{height} pixels; no file is kept, try another format")
         data = unchecked.read_bytes()
     try:
         write_atomically(path, data)
@@ -73,25 +70,24 @@ def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
 
 
 def _program(model: nn.Module) -> torch.export.ExportedProgram:
-    """The graph, with batch, height and width left open."""
-    batch, height, width = (torch.export.Dim(name, min=least) for name, least in
-                            (("batch", 1), ("height", 2), ("width", 2)))  # fmt: skip
-    free = {0: batch, 2: height, 3: width}
+    """The graph, with dynamic batch size, height and width."""
+    axes = ((0, "batch", 1), (2, "height", 2), (3, "width", 2))
+    dynamic = {axis: torch.export.Dim(name, min=least) for axis, name, least in axes}
     example = torch.rand(2, 1, 16, 24), torch.rand(2, 3, 16, 24)
-    program = torch.export.export(model, example, dynamic_shapes=(free, free))
-    for node in program.graph.nodes:  # where the code lies on this machine is nobody's business
+    program = torch.export.export(model, example, dynamic_shapes=(dynamic, dynamic))
+    for node in program.graph.nodes:  # whose stack traces contain paths of this machine
         node.meta.pop("stack_trace", None)
     return program
 
 
 def _write_pt2(model: nn.Module, path: Path) -> Callable:
-    """Write the graph, and return what the file computes."""
+    """Write the graph, and return the function that the file computes."""
     torch.export.save(_program(model), path)
     return torch.export.load(path).module()
 
 
 def _write_onnx(model: nn.Module, path: Path) -> Callable:
-    """Write the graph, and return what the file computes by the reference implementation of ONNX."""
+    """As `_write_pt2`; the function is that of ONNX's reference implementation."""
     try:
         import onnxscript  # noqa: F401  torch's exporter needs it
         from onnx.reference import ReferenceEvaluator
@@ -99,7 +95,7 @@ def _write_onnx(model: nn.Module, path: Path) -> Callable:
         raise FusionError("ONNX needs two more packages: pip install onnx onnxscript; or export to .pt2") from None
     names = {"input_names": ["ir", "visible"], "output_names": ["fused"]}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that both inputs have the same height is what is meant
+        warnings.simplefilter("ignore")  # torch warns that both inputs share their height, as they should
         torch.onnx.export(_program(model), dynamo=True, verbose=False, **names).save(path)
     network = ReferenceEvaluator(str(path))
     return lambda ir, visible: torch.from_numpy(network.run(None, {"ir": ir.numpy(), "visible": visible.numpy()})[0])

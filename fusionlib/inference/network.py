@@ -1,4 +1,4 @@
-"""A network on whole images: fuse, refine, and show where words look."""
+"""Fuse and refine whole images with a network, and show the attention of words."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,56 +15,46 @@ from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import CrossAttention, TextGuidedFusion, as_tokens
 from fusionlib.utils.errors import FusionError
 
-# Pixels of a side of the tiles that larger images are fused in. A tile's features stay in the processor's cache, which
-# is faster than a large image at once, up to two times; 128 and 512 are slower, and 512 takes more memory.
+# Side in pixels of the tiles of larger images. The features of a tile fit into the processor's cache, which is up to
+# twice as fast as a large image at once; 128 and 512 are slower, and 512 takes more memory.
 TILE = 256
-REACH = 3  # pixels that encoder, Text-DFH and decoder each look far: they have three 3x3 convolutions
+REACH = 3  # pixels that encoder, Text-DFH and decoder each see on every side: they have three 3x3 convolutions
 
 
 @torch.inference_mode()
 def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor | None = None) -> Tensor:
-    """Fuse one pair in colour: the luma is fused, Cb and Cr are the visible image's.
+    """Fuse one pair in colour: infrared [1,H,W] and visible RGB [3,H,W] -> RGB [3,H,W], all in 0..1.
 
-    Images of more than `TILE` x `TILE` pixels are fused tile by tile, with the result of the whole to 1e-5: beside the
-    images themselves, memory does not grow with their size.
-
-    Args:
-        model: stage 1, or stage 2 with the features of a text.
-        ir: [1,H,W] in 0..1.
-        visible: [3,H,W] in 0..1.
-        text: [L,D] for stage 2.
-
-    Returns:
-        [3,H,W] in 0..1.
+    The luma is fused, Cb and Cr are the visible image's. Stage 2 needs the features [L,D] of a text. Images of more
+    than `TILE` x `TILE` pixels are fused tile by tile, equal to the result of the whole to 1e-5, so that memory beyond
+    the images themselves does not grow with their size.
 
     Raises:
         FusionError: images of other shapes, of different sizes, or of less than 2x2 pixels.
     """
     size = visible.shape[1:]
     if len(size) != 2 or len(visible) != 3 or ir.shape != (1, *size) or min(size) < 2:
-        raise FusionError(
-            f"expected an infrared image [1,H,W] and a visible one [3,H,W] of one size from 2x2 pixels on, found "
-            f"{list(ir.shape)} and {list(visible.shape)}: register one to the other, or give the channels that lack"
-        )
+        raise FusionError("Expected infrared [1,H,W] and visible [3,H,W] images of one size from 2x2 pixels on, found "
+                          f"{list(ir.shape)} and {list(visible.shape)}: register them, or convert the channels")
     device = next(model.parameters()).device
     ir, visible = ir[None], visible[None]
     whole = size.numel() <= TILE**2
-    given, halo = (), 2 * REACH
+    guidance, halo = (), 2 * REACH
     if text is not None:
         text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
-        given, halo = (text, mask) if whole else (text, mask, _context(model, ir, visible, text)), 3 * REACH
+        guidance, halo = (text, mask) if whole else (text, mask, _context(model, ir, visible, text)), 3 * REACH
 
     def fused(ir, visible):
         y, cbcr = split_luma(visible.to(device))
-        return merge_luma(model(ir.to(device), y, *given), cbcr).cpu()
+        return merge_luma(model(ir.to(device), y, *guidance), cbcr).cpu()
 
     return tiled(fused, (ir, visible), max(size) if whole else TILE, halo)[0]
 
 
 def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What the words [1,L,D] find in both whole images [1,1 or 3,H,W], whose features are made tile by tile."""
+    """The attention of words [1,L,D] to both whole images [1,1 or 3,H,W], whose features are computed tile by tile."""
 
-    def found(name, encoder, image):
+    def attended(name, encoder, image):
         dfh = model.harmonise[name]
         if dfh.variant not in ("full", "ca2"):  # without an image-guided branch
             return None
@@ -72,12 +62,12 @@ def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor)
         return streaming_attention(dfh.image_guided, dfh.embed(text), (as_tokens(tile) for _, tile in features))
 
     network = model.network
-    return (found("ir", network.ir_encoder, ir),
-            found("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))  # fmt: skip
+    return (attended("ir", network.ir_encoder, ir),
+            attended("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))
 
 
 def streaming_attention(branch: CrossAttention, tokens: Tensor, contexts: Iterable[Tensor]) -> Tensor:
-    """What a branch of cross attention gives for a context that comes in pieces [B,m,C]: tokens [B,N,C] -> [B,N,C].
+    """Cross-attention to a context that comes in pieces [B,m,C]: tokens [B,N,C] -> [B,N,C].
 
     The softmax over all pieces keeps its running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
     """
@@ -93,16 +83,15 @@ def streaming_attention(branch: CrossAttention, tokens: Tensor, contexts: Iterab
 
 
 def image_path(folder: Path, pair: Pair) -> Path:
-    """Where the fused image of a pair lies: folder/dataset/split/name.png."""
+    """The path of a pair's fused image: folder/dataset/split/name.png."""
     return folder / f"{pair.label}.png"
 
 
-def fuse_pairs(
-    model: FusionNetwork | TextGuidedFusion, pairs: Sequence[Pair], folder: Path, texts: Sequence[Tensor] | None = None
-) -> None:
+def fuse_pairs(model: FusionNetwork | TextGuidedFusion, pairs: Sequence[Pair], folder: Path,
+               texts: Sequence[Tensor] | None = None) -> None:
     """Write the fused image of each pair at the pair's own size, as 8-bit PNG (see `image_path`).
 
-    Images that are there already are kept, so an interrupted call goes on where it stopped.
+    Existing images are kept, so that an interrupted call is resumed.
     """
     for index, pair in enumerate(tqdm(pairs, desc="fusing", leave=False)):
         path = image_path(folder, pair)
@@ -115,10 +104,9 @@ def read_fused(folder: Path, pairs: Sequence[Pair]) -> LazyImages:
     return LazyImages([image_path(folder, pair) for pair in pairs])
 
 
+@torch.inference_mode()
 def word_attention(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> Tensor:
-    """Where each word of a text [L,D] looks in the infrared features of a pair: [L,H,W], each map sums to 1."""
+    """Attention of each word of a text [L,D] to the infrared features of a pair: [L,H,W], each map sums to 1."""
     device = next(model.parameters()).device
-    y, _ = split_luma(visible[None].to(device))
-    with torch.inference_mode():
-        f_ir, _ = model.network.encode(ir[None].to(device), y)
-        return model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()
+    f_ir, _ = model.network.encode(ir[None].to(device), split_luma(visible[None].to(device))[0])
+    return model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()

@@ -20,21 +20,17 @@ from fusionlib.utils.errors import FusionError
 
 def fuse_video(ir: Path, visible: Path, out: Path, instruction: str | None = None,
                align: str | None = None) -> tuple[Path, list[str]]:
-    """Fuse two videos that run in step, and write out/<visible's name>.mp4 (MPEG-4, 8 bit, no sound).
+    """Fuse two synchronous videos, and write out/<visible's name>.mp4 (MPEG-4, 8 bit, no sound).
 
-    What holds for a whole recording is settled on its first frames, so that nothing flickers: where infrared lies on
-    visible, and what "auto" advises. The codec wants even sides: of odd ones the last row or column is cut.
-
-    Args:
-        ir, visible: video files.
-        out: the folder to write to.
-        instruction, align: as for `fusionlib.fuse`.
+    The alignment and the advice of "auto" come from the first frames and hold for the whole video, to avoid flicker.
+    The codec needs even sides: of odd ones the last row or column is cut. `instruction` and `align` as for
+    `fusionlib.fuse`.
 
     Returns:
-        The path, and sentences about what to look at: frames that do not line up, or one video longer than the other.
+        The path, and notes for the user: misaligned frames, or one video longer than the other.
 
     Raises:
-        FusionError: no video that OpenCV reads, different sizes without `align`, a result that is there already.
+        FusionError: a video that OpenCV cannot read, different sizes without `align`, or an existing result.
     """
     target, notes, counts, matrix, writer = out / f"{visible.stem}.mp4", [], [0, 0], None, None
     if target.exists():
@@ -71,8 +67,8 @@ def fuse_video(ir: Path, visible: Path, out: Path, instruction: str | None = Non
     finally:
         unfinished.unlink(missing_ok=True)
     if counts[0] != counts[1]:
-        notes.append(f"{ir} has {counts[0]} frames and {visible} {counts[1]}: those that both have are fused, one by "
-                     "one from the first; cut the two to the same moments where they do not run in step")
+        notes.append(f"{ir} has {counts[0]} frames and {visible} {counts[1]}: those that both have are fused in order "
+                     "from the first; cut the two to the same interval if they are not synchronous")
     return target, notes
 
 

@@ -7,4 +7,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [], {
     "losses": ["FusionLoss", "sobel"],
     "text_dfh": ["VARIANTS", "TextDFH", "TextGuidedFusion"],
     "weights": ["load", "save"],
-})  # fmt: skip
+})

@@ -14,7 +14,7 @@ class FusionLoss(nn.Module):
     """L_f = intensity * L_int + edge * L_edge.
 
     L_int = mean |F - max(IR, Y)| and L_edge = mean |S(F) - max(S(IR), S(Y))| with S = |Sobel_x| + |Sobel_y|.
-    The paper names the l1 norm, Sobel and the weight 0.2; its formulas are lost, this form is inferred.
+    The paper names the l1 norm, Sobel and the weight 0.2; the form of the terms is inferred.
     """
 
     def __init__(self, intensity: float = 0.2, edge: float = 1.0):
@@ -23,7 +23,7 @@ class FusionLoss(nn.Module):
 
     def forward(self, fused: Tensor, ir: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Three [B,1,H,W] in 0..1 -> (total, {"intensity", "edge"} unweighted and detached)."""
-        fused = fused.float()  # under autocast the sums of small differences need float32
+        fused = fused.float()  # under autocast, sums of small differences need float32
         intensity = (fused - torch.maximum(ir, y)).abs().mean()
         edge = (sobel(fused) - torch.maximum(sobel(ir), sobel(y))).abs().mean()
         total = self.intensity * intensity + self.edge * edge

@@ -11,10 +11,10 @@ from fusionlib.utils.errors import FusionError
 
 
 class WideLinear(nn.Linear):
-    """A linear layer over many tokens of few channels, to more of them: [...,in] -> [...,out].
+    """A linear layer for many tokens of few channels with more output than input channels: [...,in] -> [...,out].
 
-    For the gradient of its weight, `nn.Linear` multiplies G^T X, with G the gradient of its result. Where `out` is the
-    larger side, MKL takes ten times as long for that as for X^T G, which autograd takes for a contiguous transpose.
+    For the gradient of its weight, `nn.Linear` computes G^T X, with G the gradient of its output. If `out` is larger
+    than `in`, MKL takes ten times as long for that as for X^T G, which autograd uses for a contiguous transpose.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -32,9 +32,8 @@ class AttentionOutput(nn.Module):
     def __init__(self, channels: int, inner: int):
         super().__init__()
         self.project = nn.Linear(inner, channels)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(channels), WideLinear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(channels), WideLinear(channels, 4 * channels), nn.GELU(),
+                                 nn.Linear(4 * channels, channels))
 
     def forward(self, attended: Tensor, residual: Tensor) -> Tensor:
         """[B,heads,N,d] and [B,N,C] -> [B,N,C]."""
@@ -43,10 +42,10 @@ class AttentionOutput(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens look at a context, in a Swin-type block with LayerNorm before the linear Q, K and V.
+    """Cross-attention from tokens to a context: a Swin-type block with LayerNorm before the linear Q, K and V.
 
     One head of `head_dim` dimensions per `head_dim` channels, at least one: image features have few channels, and
-    heads of 4 or 8 dimensions are slow and hold little.
+    heads of 4 or 8 dimensions are slow and of little capacity.
     """
 
     def __init__(self, channels: int, head_dim: int = 16):
@@ -60,7 +59,7 @@ class CrossAttention(nn.Module):
         self.output = AttentionOutput(channels, self.inner)
 
     def split(self, tokens: Tensor) -> Tensor:
-        """Into heads: [B,N,heads*d] -> [B,heads,N,d]."""
+        """Split into heads: [B,N,heads*d] -> [B,heads,N,d]."""
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def query(self, tokens: Tensor) -> Tensor:
@@ -76,16 +75,16 @@ class CrossAttention(nn.Module):
         return self.split(self.to_value(self.norm_context(context)))
 
     def forward(self, tokens: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens [B,N,C], context [B,M,C], mask [B,M] True for real context tokens -> [B,N,C]."""
-        value = self.value(context)  # first: gradients are summed in this order, which decides their last bits
+        """Tokens [B,N,C], context [B,M,C], mask [B,M], False for padding -> [B,N,C]."""
+        value = self.value(context)  # first: the order in which gradients are summed decides their last bits
         return self.output(attend(self.query(tokens), self.key(context), value, mask), tokens)
 
 
 class BackToGrid(nn.Module):
-    """What the words found, brought back to the pixels that they found it in.
+    """Bring the words' attention result back to the pixels by a third attention, the reverse of the second branch.
 
-    A third attention with the roles of the second branch exchanged: the pixel's key asks, the word's query answers,
-    and what the word found is the value. Nothing of size HW x HW arises.
+    The pixel's key serves as query, the word's query as key, and the word's attention result as value. No matrix of
+    size HW x HW arises.
     """
 
     def __init__(self, branch: CrossAttention, channels: int):
@@ -93,9 +92,9 @@ class BackToGrid(nn.Module):
         self.to_value = WideLinear(channels, branch.inner)
         self.output = AttentionOutput(channels, branch.inner)
 
-    def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, found: Tensor, mask: Tensor) -> Tensor:
-        """Pixels [B,HW,C], words and what they found [B,L,C], mask [B,L] -> [B,HW,C]."""
-        value = branch.split(self.to_value(found))
+    def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
+        """Pixels [B,HW,C], words and their attention result [B,L,C], mask [B,L] -> [B,HW,C]."""
+        value = branch.split(self.to_value(attended))
         return self.output(attend(branch.key(pixels), branch.query(words), value, mask), pixels)
 
 
@@ -114,9 +113,9 @@ class TextDFH(nn.Module):
 
     Branch 1 (text-guided, CA1): pixels are the query, words are key and value.
     Branch 2 (image-guided, CA2): words are the query, pixels are key and value; the result goes back to the grid.
-    Both results are concatenated along channels and pass three feature layers; the sum with the input features is
-    the result. The last layer is a plain convolution that starts at zero, so an untrained Text-DFH changes nothing.
-    How the second branch gets back to the grid, and the residual, are our reading: the paper does not say.
+    Both results are concatenated along channels, pass three feature layers, and are added to the input features. The
+    last layer is a plain convolution initialised to zero, so an untrained Text-DFH changes nothing.
+    How the second branch returns to the grid, and the residual, are our reading: the paper does not say.
 
     Args:
         channels: C of the image features.
@@ -128,7 +127,7 @@ class TextDFH(nn.Module):
     def __init__(self, channels: int, text_dim: int, variant: str = "full"):
         super().__init__()
         if variant not in VARIANTS:
-            raise FusionError(f"variant must be one of {', '.join(VARIANTS)}, but is {variant!r}")
+            raise FusionError(f"variant must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
         self.config = {"channels": channels, "text_dim": text_dim, "variant": variant}
         self.variant = variant
         self.embed = nn.Linear(text_dim, channels)
@@ -138,9 +137,8 @@ class TextDFH(nn.Module):
             self.image_guided = CrossAttention(channels)
             self.back_to_grid = BackToGrid(self.image_guided, channels)
         width = channels if variant in ("ca1", "ca2") else 2 * channels
-        self.layers = nn.Sequential(
-            feature_layer(width, channels), feature_layer(channels, channels), convolution(channels, channels)
-        )
+        self.layers = nn.Sequential(feature_layer(width, channels), feature_layer(channels, channels),
+                                    convolution(channels, channels))
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
 
@@ -149,10 +147,10 @@ class TextDFH(nn.Module):
 
         Args:
             features: [B,C,H,W].
-            text: [B,L,D], the answer's token features.
-            mask: [B,L] bool, True for real tokens; each row must have one.
-            context: where `features` are only a tile of the image, the result [B,L,C] of the image-guided branch over
-                all of it.
+            text: [B,L,D], the text's token features.
+            mask: [B,L] bool, False for padding; each row needs one True.
+            context: if `features` are a tile of an image, the result [B,L,C] of the image-guided branch on the whole
+                image.
 
         Returns:
             [B,C,H,W].
@@ -175,12 +173,12 @@ class TextDFH(nn.Module):
 
     @torch.no_grad()
     def word_attention(self, features: Tensor, text: Tensor) -> Tensor:
-        """Where each word looks: the second branch's softmax over pixels, mean of heads, [B,L,H,W]; sums to 1 a word.
+        """Attention map of each word: the second branch's softmax over pixels, mean over heads, [B,L,H,W]; sums to 1.
 
-        Explicit, so of size L x HW: for figures. Variants without the second branch raise FusionError.
+        For figures, because it holds L x HW weights. Variants without the second branch raise FusionError.
         """
         if self.variant not in ("full", "ca2"):
-            raise FusionError(f"variant {self.variant!r} has no image-guided branch, so words look at nothing")
+            raise FusionError(f"variant {self.variant!r} has no image-guided branch, so no attention of words to show.")
         branch, pixels = self.image_guided, as_tokens(features)
         query, key = branch.query(self.embed(text)), branch.key(pixels)
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
@@ -188,17 +186,16 @@ class TextDFH(nn.Module):
 
 
 class TextGuidedFusion(nn.Module):
-    """The frozen fusion network with a Text-DFH of its own for each encoder (paper figure 2).
+    """The frozen fusion network with one Text-DFH per encoder (paper figure 2).
 
-    Only `harmonise` is trained and saved. The network stays in evaluation mode whatever mode this module is in.
+    Only `harmonise` is trained and saved. The fusion network always stays in evaluation mode.
     """
 
     def __init__(self, network: FusionNetwork, text_dim: int, variant: str = "full"):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        self.harmonise = nn.ModuleDict(
-            {name: TextDFH(network.feature_channels, text_dim, variant) for name in ("ir", "vi")}
-        )
+        self.harmonise = nn.ModuleDict({name: TextDFH(network.feature_channels, text_dim, variant)
+                                        for name in ("ir", "vi")})
 
     def train(self, mode: bool = True):
         """Training mode for Text-DFH alone: the running statistics of the frozen network must not move."""
@@ -206,14 +203,12 @@ class TextGuidedFusion(nn.Module):
         self.network.eval()
         return self
 
-    def forward(
-        self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor, context: Sequence[Tensor | None] = (None, None)
-    ) -> Tensor:
+    def forward(self, ir: Tensor, y: Tensor, text: Tensor, mask: Tensor,
+                context: Sequence[Tensor | None] = (None, None)) -> Tensor:
         """Refined luma: two [B,1,H,W] in 0..1, text [B,L,D], mask [B,L] -> [B,1,H,W] in 0..1.
 
         For a tile, `context` is that of the whole infrared and visible image (`TextDFH.forward`).
         """
         f_ir, f_vi = self.network.encode(ir, y)
-        return self.network.decode(
-            self.harmonise["ir"](f_ir, text, mask, context[0]), self.harmonise["vi"](f_vi, text, mask, context[1])
-        )
+        return self.network.decode(self.harmonise["ir"](f_ir, text, mask, context[0]),
+                                   self.harmonise["vi"](f_vi, text, mask, context[1]))

@@ -79,7 +79,7 @@ def test_what_is_done_is_kept_and_what_changed_is_made_again(text_dfh_weights, s
 
 def test_other_weights_make_everything_again(sources, monkeypatch):
     fuse_files("ir", "vi", "out")
-    monkeypatch.setattr(folders, "_versions", lambda: {"weights": "others", "code": "another"})
+    monkeypatch.setattr(folders, "file_fingerprint", lambda path: "another")
     fuse_files("ir", "vi", "out")
     assert sources == ["1", "2", "3"] * 2
 
@@ -131,7 +131,7 @@ def test_pictures_of_others_are_never_overwritten(sources):
     write_image("out/2.png", read_image("vi/2.png"))
     before, problems = Path("out/2.png").read_bytes(), []
     assert fuse_files("ir", "vi", "out", problems=problems) == [Path("out/1.png"), Path("out/3.png")]
-    assert problems[0].startswith("out/2.png: expected a picture that this command made, found another one")
+    assert problems[0].startswith("out/2.png: expected an image that this command made, found another one")
     assert Path("out/2.png").read_bytes() == before
 
 
@@ -144,10 +144,10 @@ def test_pictures_of_others_are_never_overwritten(sources):
     (("ir", "nowhere", "out"), "nowhere: expected a folder of pictures, found nothing"),
     (("ir", "ir", "out"), "the same files"),
     (("empty", "vi", "out"), "No name of a picture is in both folders: .*a star"),
-    (("notes.txt", "vi/1.png", "out"), "expected two pictures .* or two videos .*, found other files"),
+    (("notes.txt", "vi/1.png", "out"), "expected two images .* or two videos .*, found other files"),
     (("ir", "vi", "notes.txt"), r"notes.txt: cannot be written \("),
     (("ir", "vi", "out", ""), "instruction must be"),
-    (("ir", "short", "out"), "expected at least one picture that can be fused, found none among 1, the first problem"),
+    (("ir", "short", "out"), "expected at least one image that can be fused, found none among 1, the first problem"),
 ])
 def test_what_cannot_be_is_refused(sources, given, message):
     Path("notes.txt").write_text("no folder")

@@ -271,7 +271,7 @@ def test_raw_thermal_values_are_warned_of_and_not_stretched(arrays):
     (lambda ir, visible: (ir[:0], visible), r"found \[0, 31\]"),
     (lambda ir, visible: (ir, Image.fromarray(visible[..., 0].astype(np.int32) * 999)), "at most 16 bit, found values"),
     (lambda ir, visible: (ir, "nowhere.png"), "nowhere.png: cannot be read"),
-    (lambda ir, visible: (ir, fusing.WEIGHTS), "weights: expected a picture, found a folder; .* out=FOLDER"),
+    (lambda ir, visible: (ir, fusing.WEIGHTS), "weights: expected an image, found a folder; .* out=FOLDER"),
     (lambda ir, visible: (ir, fusing.WEIGHTS / "README.md"), "README.md: expected a whole png, jpg, bmp or tiff"),
 ])
 def test_what_is_no_image_is_refused(arrays, change, message):

@@ -90,5 +90,5 @@ def test_what_is_no_video_is_named(videos):
     Path("ir.mp4").write_bytes(b"no video")
     with pytest.raises(FusionError, match=r"ir.mp4: expected a video that OpenCV can decode, found no frame"):
         fuse_files("ir.mp4", "visible.mp4", "out")
-    with pytest.raises(FusionError, match=r"ir.mp4: expected a picture, found a video; .*out=FOLDER"):
+    with pytest.raises(FusionError, match=r"ir.mp4: expected an image, found a video; .*out=FOLDER"):
         fl.fuse("ir.mp4", "visible.mp4")

@@ -59,7 +59,7 @@ def test_many_differences_are_tested_by_drawn_signs(shift):
 def test_numbers_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch):
     values = np.random.default_rng(4).normal(0.05, size=150)
     at_once = mean_interval(values), sign_flip_test(values)
-    monkeypatch.setattr(statistics, "_AT_ONCE", 777)
+    monkeypatch.setattr(statistics, "_BATCH", 777)
     assert (mean_interval(values), sign_flip_test(values)) == at_once
 
 
