@@ -1,7 +1,7 @@
-"""The compared methods under one roof: their own networks, which load the official weights, and simple baselines.
+"""The compared methods: reimplemented networks that load the official weights, and simple baselines.
 
-`build(name)` makes one, `PEERS` has their classes, `describe()` says of each where it comes from. A network's module is
-imported when it is first asked for.
+`build(name)` returns a method, `PEERS` maps names to classes, `describe()` tabulates sources. A network's module is
+imported on first use.
 """
 
 import importlib
@@ -17,21 +17,21 @@ from fusionlib.utils.errors import FusionError
 
 __all__ = ["PEERS", "Peer", "build", "describe"]
 
-
-_PLACES = {name: source.place.split(".") for name, source in SOURCES.items() if source.place}
+_CLASSES = {name: source.place.split(".") for name, source in SOURCES.items() if source.place}
 
 
 class _Peers(Mapping[str, type[Peer]]):
-    """name -> class, in the paper's order."""
+    """Lazy mapping from names to classes, in the paper's order."""
 
     def __getitem__(self, name: str) -> type[Peer]:
-        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name][0]}"), _PLACES[name][1])
+        module, kind = _CLASSES[name]
+        return getattr(importlib.import_module(f"{__name__}.{module}"), kind)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_PLACES)
+        return iter(_CLASSES)
 
     def __len__(self) -> int:
-        return len(_PLACES)
+        return len(_CLASSES)
 
 
 PEERS = _Peers()
@@ -42,17 +42,17 @@ def build(name: str, weights: str | Path | Mapping | Sequence | None = None) -> 
 
     Args:
         name: one of `PEERS`, in any case.
-        weights: where the official release's weights lie, or what the suite's own training saved: a file; for a release
-            in several files the folder that holds them, a list of paths or a dict {part: path}. Without it the network
-            is untrained: its weights are random, good for counting and timing only. The baselines have none.
+        weights: weights of the official release or of the suite's own training: a file, or for a release in several
+            files their folder, a list of paths or a dict {part: path}. Without it the weights are random, which serves
+            counting and timing only; the baselines have none.
 
     Raises:
-        FusionError: unknown name; or weights that are missing, unsafe to read or another network's.
+        FusionError: unknown name; or weights that are missing, unsafe to read or those of another network.
     """
-    known = {peer.lower(): peer for peer in PEERS}
-    if name.lower() not in known:
+    names = {peer.lower(): peer for peer in PEERS}
+    if name.lower() not in names:
         raise FusionError(f"there is no compared method {name!r}: choose among {', '.join(PEERS)}")
-    peer = PEERS[known[name.lower()]]()
+    peer = PEERS[names[name.lower()]]()
     if weights is not None:
         from fusionlib.peers.checkpoints import load
 
@@ -61,11 +61,10 @@ def build(name: str, weights: str | Path | Mapping | Sequence | None = None) -> 
 
 
 def describe() -> pd.DataFrame:
-    """Every compared method: paper, year, official weights, licence, sha256, parameters, what it takes, its training.
+    """Table of the compared methods: paper, year, official weights, licence, sha256, parameters, inputs and training.
 
-    The training says how the suite's recipe differs from the release's; "architecture only" has none, so that official
-    weights alone fill such a network. The row of the paper's reference [85], whose name is lost in our copy of the
-    paper, is kept and says so.
+    `training` says how the suite's recipe differs from the release's; a network that is "architecture only" has no
+    recipe and needs official weights. The paper's reference [85] has a row although its name is unknown.
     """
     from fusionlib.peers.recipes import ARCHITECTURE_ONLY, RECIPES
 
@@ -78,15 +77,11 @@ def describe() -> pd.DataFrame:
         row["sha256"] = "\n".join(f"{file}: {digest}" for file, digest in source.sha256.items())
         if name in PEERS:
             kind = PEERS[name]
-            with torch.device("meta"):  # shapes without numbers
+            with torch.device("meta"):
                 row["parameters"] = sum(p.numel() for p in kind().parameters())
-            row |= {"takes": _takes(kind), "training": trainings.get(name, "needs none")}
+            takes = f"infrared and {'luma' if kind.channels == 1 else kind.order}{', text' if kind.takes_text else ''}"
+            sides = f", sides in multiples of {kind.multiple} by {kind.fit}" if kind.multiple > 1 else ""
+            row |= {"takes": takes + sides, "training": trainings.get(name, "needs none")}
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"year": "Int64", "parameters": "Int64"})
     return table.fillna({"takes": "", "training": ""})
-
-
-def _takes(kind: type[Peer]) -> str:
-    takes = "infrared and luma" if kind.channels == 1 else f"infrared and {kind.order}"
-    takes += ", text" if kind.takes_text else ""
-    return takes + (f", sides in multiples of {kind.multiple} by {kind.fit}" if kind.multiple > 1 else "")

@@ -5,42 +5,34 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fusionlib.peers.layers import named
+from fusionlib.peers.layers import DenseBlock, Named, ResidualModule, SpatialAttn, conv, preprocess
 from fusionlib.peers.peer import Peer
-from fusionlib.peers.searched_ops import DenseBlock, ResidualModule, SpatialAttn, conv, preprocess
 
 _CHANNELS = 16
 
-# What the search found, node by node: the operations that a node adds up, and the state that each of them takes: 0 is
-# the input of the cell, n its n-th node. The number after a name is the side of the kernel.
+# The searched cells, node by node: the operations that a node sums, each with its input: 0 is the input of the cell, n
+# its n-th node. The number after a name is the kernel size.
 _MRI_CELL = (
-    [("residual3", 0)],
-    [("crossed5", 0), ("separable7", 1)],
-    [("dense1", 0), ("crossed3", 1)],
-    [("attention3", 0), ("separable5", 1)],
+    [("residual3", 0)], [("crossed5", 0), ("separable7", 1)],
+    [("dense1", 0), ("crossed3", 1)], [("attention3", 0), ("separable5", 1)],
 )
 _OTHER_CELL = (
-    [("separable1", 0)],
-    [("crossed3", 1), ("separable7", 0)],
-    [("crossed3", 0), ("separable7", 1)],
-    [("separable3", 2), ("residual3", 0)],
+    [("separable1", 0)], [("crossed3", 1), ("separable7", 0)],
+    [("crossed3", 0), ("separable7", 1)], [("separable3", 2), ("residual3", 0)],
 )
 _FUSION_CELL = (
-    [("separable1", 0)],
-    [("crossed3", 1), ("separable1", 0)],
-    [("separable1", 2), ("separable1", 1)],
-    [("dense1", 0), ("separable7", 3)],
+    [("separable1", 0)], [("crossed3", 1), ("separable1", 0)],
+    [("separable1", 2), ("separable1", 1)], [("dense1", 0), ("separable7", 3)],
 )
 
 
 class ALMFnet(Peer):
     """Mu et al., Learning to Search a Lightweight Generalized Network for Medical Image Fusion, IEEE TCSVT 2023.
 
-    53,719 parameters; code and weights under the MIT licence. Two gray images in 0..1, of any size. The first plays the
-    MRI, the second CT, PET or SPECT: give `fuse` the MRI as `ir` and the other as `visible`, whose luma is fused and
-    whose CbCr are kept where it has colours. Each side has a stem and a cell of its own, so that exchanging the images
-    changes the result. The output comes from a tanh and is not shifted: training held it to the inputs, and a black
-    background may come out a little below 0.
+    53,719 parameters; code and weights under the MIT licence. Takes two gray images in 0..1 of any size: `ir` is the
+    MRI and `visible` the CT, PET or SPECT image, whose luma `fuse` fuses and whose chroma it preserves. Each input has
+    its own stem and cell, so swapping the images changes the result. The output of the tanh is not shifted: training
+    fitted it to the inputs, and a black background may be slightly below 0.
     """
 
     halo = 14
@@ -55,12 +47,12 @@ class ALMFnet(Peer):
 
     def forward(self, ir: Tensor, visible: Tensor) -> Tensor:
         """Fuse the MRI `ir` [B,1,H,W] and the other image `visible` [B,1,H,W] in 0..1 to [B,1,H,W] in -1..1."""
-        both = [self.cell_f1(self.stem1(ir)), self.cell_f2(self.stem2(visible))]
-        return self.fusion2(self.cell_f(self.fusion1(torch.cat(both, 1))))
+        features = torch.cat([self.cell_f1(self.stem1(ir)), self.cell_f2(self.stem2(visible))], 1)
+        return self.fusion2(self.cell_f(self.fusion1(features)))
 
 
 class _Cell(nn.Module):
-    """Four nodes; [B,16,H,W] -> [B,64,H,W], the nodes side by side."""
+    """Four nodes, concatenated: [B,16,H,W] -> [B,64,H,W]."""
 
     def __init__(self, nodes):
         super().__init__()
@@ -71,17 +63,17 @@ class _Cell(nn.Module):
     def forward(self, x):
         states, ops = [self.preprocess0(x)], iter(self._ops)
         for node in self.nodes:
-            states.append(sum(next(ops)(states[taken]) for _, taken in node))
+            states.append(sum(next(ops)(states[source]) for _, source in node))
         return torch.cat(states[1:], 1)
 
 
 class _SpatialResidual(nn.Module):
-    """Two convolutions, and spatial attention on what the second adds to the first; one PReLU slope for both places."""
+    """Two convolutions, the second with spatial attention and added to the first; they share a PReLU."""
 
     def __init__(self):
         super().__init__()
         self.conv1 = conv(_CHANNELS, _CHANNELS, 3)
-        self.conv2 = named(conv=conv(_CHANNELS, _CHANNELS, 3))
+        self.conv2 = Named(conv=conv(_CHANNELS, _CHANNELS, 3))
         self.se = SpatialAttn(3)
         self.relu = nn.PReLU()
 
@@ -91,15 +83,15 @@ class _SpatialResidual(nn.Module):
 
 
 def _separable(kernel):
-    """Each channel alone, then 1x1 across them."""
-    return named(op=nn.Sequential(
+    """Depthwise, then pointwise convolution."""
+    return Named(op=nn.Sequential(
         conv(_CHANNELS, _CHANNELS, kernel, groups=_CHANNELS), conv(_CHANNELS, _CHANNELS, 1),
         nn.BatchNorm2d(_CHANNELS), nn.ReLU(),
     ))
 
 
 def _crossed(length):
-    """Along the rows, then along the columns."""
+    """Convolutions along the rows, then along the columns."""
     return nn.Sequential(
         nn.Conv2d(_CHANNELS, _CHANNELS, (1, length), padding="same", bias=False),
         nn.Conv2d(_CHANNELS, _CHANNELS, (length, 1), padding="same", bias=False),

@@ -1,4 +1,4 @@
-"""What needs no training: the mean, the maximum and the Laplacian pyramid of infrared and luma."""
+"""Baselines without training: mean, maximum and Laplacian pyramid of infrared and luma."""
 
 import torch
 from kornia.geometry.transform import pyrdown, pyrup
@@ -30,11 +30,10 @@ class Maximum(Peer):
 
 
 class Laplacian(Peer):
-    """Of each pyramid level the detail that is larger in magnitude, of the base the mean.
+    """Laplacian pyramid of four levels: the detail of larger magnitude at each level, the mean of the base.
 
-    Four levels below the image, so that the base has one pixel for 16x16. Sides are multiples of 16, which `fuse` sees
-    to. Reference: Burt and Adelson, The Laplacian pyramid as a compact image code, IEEE Transactions on Communications
-    31(4), 1983; kornia's levels, which average two pixels after the 5x5 blur.
+    Sides must be multiples of 16, to which `fuse` pads. kornia's levels average two pixels after the 5x5 blur. Burt and
+    Adelson, The Laplacian pyramid as a compact image code, IEEE Transactions on Communications 31(4), 1983.
     """
 
     LEVELS = 4
@@ -43,14 +42,14 @@ class Laplacian(Peer):
     bytes_per_pixel = 110
 
     def forward(self, ir: Tensor, visible: Tensor) -> Tensor:
-        """Two [B,1,H,W] -> [B,1,H,W]; sharp contrast of opposite signs can leave 0..1 a little."""
+        """Two [B,1,H,W] -> [B,1,H,W]; sharp edges of opposite contrast can leave 0..1 slightly."""
         return self._fused(ir, visible, self.LEVELS)
 
     def _fused(self, ir, visible, levels):
         if levels == 0:
             return (ir + visible) / 2
-        # Replicated borders: the last levels of a small image have too few pixels to mirror.
-        small_ir, small_vi = (pyrdown(image, "replicate") for image in (ir, visible))
-        detail_ir, detail_vi = ir - pyrup(small_ir, "replicate"), visible - pyrup(small_vi, "replicate")
-        detail = torch.where(detail_ir.abs() >= detail_vi.abs(), detail_ir, detail_vi)
-        return detail + pyrup(self._fused(small_ir, small_vi, levels - 1), "replicate")
+        # Replicate padding: the last levels of a small image have too few pixels to reflect.
+        reduced_ir, reduced_visible = (pyrdown(image, "replicate") for image in (ir, visible))
+        detail_ir, detail_visible = ir - pyrup(reduced_ir, "replicate"), visible - pyrup(reduced_visible, "replicate")
+        detail = torch.where(detail_ir.abs() >= detail_visible.abs(), detail_ir, detail_visible)
+        return detail + pyrup(self._fused(reduced_ir, reduced_visible, levels - 1), "replicate")

@@ -1,57 +1,64 @@
-"""Weights of the compared methods, read without running a line of code from a file.
+"""Weights of the compared methods, read without executing code from a file.
 
-The official releases save plain tensors: one state dict, a dict of several, or one file per part of the network. They
-load unchanged; what does not fit exactly is refused.
+Official releases hold plain tensors: one state dict, a dict of several, or one file per part of the network. They load
+unchanged; files that do not fit exactly are refused.
 """
 
 import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, first_line
 
 SUFFIXES = (".model", ".pkl", ".pt", ".pth", ".safetensors")
-WRAPPERS = ("model", "state_dict", "params")  # keys under which training scripts put the network beside other things
+WRAPPERS = ("model", "state_dict", "params")  # keys under which training scripts store the network beside other things
 DERIVED = ("relative_position_index", "attn_mask", ".filt")  # buffers that follow from the architecture
-FOREIGN = "model_clip."  # Text-IF's files hold the frozen CLIP too
+FOREIGN = "model_clip."  # frozen CLIP in Text-IF's files
 
 
 def load(peer: nn.Module, weights: str | Path | Mapping | Sequence) -> None:
-    """Load weights into a network; all of them or none.
+    """Load all weights of a network, or none.
 
     Args:
-        peer: the network that the weights belong to.
-        weights: a file (.safetensors, or one that torch saved), a folder, a list of files or a dict {part: file}. Which
-            part of the network a file holds is known by its keys, unless a dict says it.
+        peer: the network.
+        weights: a file (.safetensors, or saved by torch), a folder, a list of files or a dict {part: file}. Without a
+            dict, the part of the network that a file holds is inferred from its keys.
 
     Raises:
-        FusionError: a file is missing, damaged or holds Python objects instead of tensors; or what was found does not
-            fit, with counts and the first missing, unexpected and misshaped key.
+        FusionError: a file is missing, damaged or holds Python objects instead of tensors; or the tensors do not fit:
+            the error counts the missing, unexpected and misshaped keys and names the first of each.
     """
-    own = peer.state_dict()
+    expected = peer.state_dict()
     found, origin = {}, {}
     files = _files(weights)
     for part, path in files:
         state = read(path)
-        prefix = _prefix(state, own) if part is None else f"{part}."
+        prefix = _prefix(state, expected) if part is None else f"{part}."
         for key, tensor in state.items():
             key = prefix + key
             if key in found:
                 raise FusionError(f"{origin[key]} and {path} both hold {key}: give the files of one training only")
             found[key], origin[key] = tensor, path
-    where = " and ".join(str(path) for _, path in files) or "an empty list of files"
-    _check(own, found, where, type(peer).__name__)
+    shapes = [f"{key} {list(found[key].shape)} instead of {list(tensor.shape)}" for key, tensor in expected.items()
+              if key in found and found[key].shape != tensor.shape]
+    problems = {"missing": [key for key in expected if key not in found],
+                "unexpected": [key for key in found if key not in expected], "of another shape": shapes}
+    if any(problems.values()):
+        where = " and ".join(str(path) for _, path in files) or "an empty list of files"
+        counts = ", ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in problems.items() if keys)
+        raise FusionError(f"{where} does not fit {type(peer).__name__}, which has {len(expected)} tensors: {counts}; "
+                          "fusionlib.peers.describe() says which file of which release fits")
     peer.load_state_dict(found)
 
 
 def _files(weights) -> list[tuple[str | None, Path]]:
+    """(part or None, file) for each file of the weights."""
     if isinstance(weights, Mapping):
         return [(part, Path(path)) for part, path in weights.items()]
     if not isinstance(weights, (str, Path)):
@@ -66,28 +73,28 @@ def _files(weights) -> list[tuple[str | None, Path]]:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, by their names in the network or in a part of it."""
+    """The tensors of one file, by their names in the network or in a part of it.
+
+    Raises:
+        FusionError: the file is missing, damaged, holds Python objects, or no tensors.
+    """
     if not path.is_file():
-        raise FusionError(f"{path}: there are no weights here; fusionlib.peers.describe() says where to get them")
+        raise FusionError(f"{path}: expected a weight file, found none; fusionlib.peers.describe() names the source")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named is None:
-            raise FusionError(f"{path} is not a file that torch saved, or is damaged: copy it again") from error
-        raise FusionError(
-            f"{path} holds Python objects ({named[1]}) where plain tensors were expected, and reading those would run "
-            "code from the file: save the network's state_dict() in the program that it comes from, and give that file"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = shorten(str(error), 120)
-        raise FusionError(f"{path} is damaged, or no file of weights ({reason}): copy it again") from error
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise FusionError(f"{path} holds Python objects ({refused[1]}) instead of plain tensors, and reading them "
+                              "would run code from the file: save the network's state_dict() in the program that it "
+                              "comes from, and give that file") from error
+        reason = "no pickle of tensors" if isinstance(error, pickle.UnpicklingError) else first_line(error)[:120]
+        raise FusionError(f"{path} is damaged or not a weight file ({reason}): copy it again") from error
     state = {re.sub(r"(^|\.)module\.", r"\1", key): tensor for key, tensor in _tensors(content).items()}
     state = {key: tensor for key, tensor in state.items() if not key.endswith(DERIVED) and not key.startswith(FOREIGN)}
     if not state:
-        raise FusionError(f"{path}: expected a state dict of tensors, found none in it: is it the file of weights?")
+        raise FusionError(f"{path}: expected a state dict of tensors, found none: check that this is the weight file")
     return state
 
 
@@ -100,24 +107,11 @@ def _tensors(content) -> dict[str, Tensor]:
             return _tensors(content[key])
     flat = {}
     for key, value in content.items():
-        inner = {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {str(key): value}
-        flat |= {name: v for name, v in inner.items() if isinstance(v, Tensor)}
-    return flat
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {str(key): value}
+    return {name: value for name, value in flat.items() if isinstance(value, Tensor)}
 
 
-def _prefix(state, own) -> str:
-    """What to put before a file's keys to find them in the network: nothing, or the part that most of them fit."""
-    prefixes = dict.fromkeys(["", *(f"{key.split('.')[0]}." for key in own)])
-    return max(prefixes, key=lambda prefix: sum(prefix + key in own for key in state))
-
-
-def _check(own, found, where, name) -> None:
-    missing = [key for key in own if key not in found]
-    unexpected = [key for key in found if key not in own]
-    shapes = [f"{key} {list(found[key].shape)} instead of {list(tensor.shape)}" for key, tensor in own.items()
-              if key in found and found[key].shape != tensor.shape]
-    wrong = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in
-             ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape")) if keys]
-    if wrong:
-        raise FusionError(f"{where} does not fit {name}, which has {len(own)} tensors: {', '.join(wrong)}; "
-                          "fusionlib.peers.describe() says which file of which release fits")
+def _prefix(state, expected) -> str:
+    """The prefix that turns most of a file's keys into the network's: empty, or the name of a part."""
+    prefixes = dict.fromkeys(["", *(f"{key.split('.')[0]}." for key in expected)])
+    return max(prefixes, key=lambda prefix: sum(prefix + key in expected for key in state))

@@ -1,4 +1,4 @@
-"""IVFWSR: fuses pairs that are not strictly registered, by attention that infrared and visible maps guide together."""
+"""IVFWSR: fuses pairs that are not strictly registered, by attention guided by infrared and visible features."""
 
 import torch
 from torch import Tensor, nn
@@ -6,21 +6,20 @@ from torch.nn.functional import scaled_dot_product_attention
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute
 
-from fusionlib.peers.layers import named
+from fusionlib.peers.layers import Dense, Named
 from fusionlib.peers.peer import Peer
 
-_WIDTH = 64  # of every feature map
-_HEADS = 4
+_WIDTH, _HEADS = 64, 4  # channels of every feature map, attention heads
 
 
 class IVFWSR(Peer):
     """Li, Liu, Zhang and Liu, A Deep Learning Framework for IVIF Without Strict Registration, IJCV 2024.
 
-    14,092,815 parameters; 590,080 of them (`compress_in`) are a part of the release that it never calls. Takes both
-    images as three channels BGR in 0..1, sides resized down to multiples of 14; infrared is corrected, the visible
-    image is the reference. Gives three channels >= 0 without a fixed upper end, which the release stretches to the
-    range of the image. The name is that of the comparison; the repository calls it IVF-WoReg. The release is "free for
-    research purposes only"; its weights come from the user.
+    14,092,815 parameters; 590,080 of them (`compress_in`) are in the release but never called. Takes both images as
+    three channels BGR in 0..1, sides resized down to multiples of 14; infrared is corrected, the visible image is the
+    reference. Gives three channels >= 0 without an upper bound, which the release stretches to the range of the image.
+    The name is that of the comparison; the repository calls it IVF-WoReg. The release is "free for research purposes
+    only"; the user provides the weights.
     """
 
     channels = 3
@@ -28,7 +27,7 @@ class IVFWSR(Peer):
     multiple = 14
     fit = "resize"
     official_stretch = True
-    halo = 56  # 46 by counting kernels and windows, to the next multiple of 14 so that tiles keep the windows
+    halo = 56  # 46 by kernels and windows, rounded up to a multiple of 14 so that tiles have the same windows
     bytes_per_pixel = 25000
 
     def __init__(self):
@@ -42,63 +41,42 @@ class IVFWSR(Peer):
         return self.Fusionlayer(*self.correct(ir, visible))
 
     def correct(self, ir: Tensor, visible: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return three infrared feature maps [B,64,H,W] moved to where the visible ones are, and those."""
+        """Three infrared feature maps [B,64,H,W] aligned to the visible ones, and the visible ones."""
         (moving, _), (reference, guides) = self.up(ir), self.bottle(visible)
         return [layer(m, guide) for layer, m, guide in zip(self.layer, moving, guides)], reference
 
 
 class _FeatureNet(nn.Module):
-    """Three maps [B,64,H,W] out of a chain of attention blocks, and three out of the dense blocks beside it."""
+    """Three maps [B,64,H,W] from a chain of attention blocks, and three from the parallel dense blocks."""
 
     def __init__(self):
         super().__init__()
         self.Fe_extractconv = _Convolutions(3, (32, 3), (_WIDTH, 3), (_WIDTH, 3))
         self.layer_first = _FirstBlock()
-        self.BasiclayerBefore = _Layer(_WIDTH)
-        self.layers = nn.ModuleList(_Layer(2 * _WIDTH) for _ in range(2))
+        self.BasiclayerBefore = _layer(_WIDTH)
+        self.layers = nn.ModuleList(_layer(2 * _WIDTH) for _ in range(2))
         self.compress_in = nn.Conv2d(4 * _WIDTH, 2 * _WIDTH, 3, padding=1)  # in the release's files, never called
 
     def forward(self, image):
         shallow = self.Fe_extractconv(image)
         first = self.layer_first(shallow)
-        dense = self.BasiclayerBefore.RDB(shallow)
-        mixed, out = self.BasiclayerBefore.blocks[0](first, first, dense)
+        dense = self.BasiclayerBefore["RDB"](shallow)
+        mixed, out = self.BasiclayerBefore["blocks"][0](first, first, dense)
         outs, denses = [out], [dense]
         for layer in self.layers:
-            dense = layer.RDB(torch.cat((out, dense), 1)) + dense
-            mixed, out = layer.blocks[0](out, mixed, dense)
+            dense = layer["RDB"](torch.cat((out, dense), 1)) + dense
+            mixed, out = layer["blocks"][0](out, mixed, dense)
             outs.append(out)
             denses.append(dense)
         return outs, denses
 
 
-class _Layer(nn.Module):
-    """The two branches of one level. The feature net calls them, since the second takes what the first gives."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.RDB = _ResidualDense(channels)
-        self.blocks = nn.ModuleList([_Block()])
-
-
-class _ResidualDense(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.conv = nn.Sequential(*(_Dense(channels + i * _WIDTH) for i in range(3)))
-        self.LFF = nn.Conv2d(channels + 3 * _WIDTH, _WIDTH, 1)
-
-    def forward(self, x):
-        return self.LFF(self.conv(x))
-
-
-class _Dense(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, _WIDTH, 3, padding=1)
-        self.normal = LayerNorm2d(_WIDTH)
-
-    def forward(self, x):
-        return torch.cat((x, self.normal(self.conv(x)).relu()), 1)
+def _layer(channels):
+    """The dense and the attention branch of one level."""
+    dense = (Dense(conv=nn.Conv2d(channels + i * _WIDTH, _WIDTH, 3, padding=1), normal=LayerNorm2d(_WIDTH),
+                   act=nn.ReLU()) for i in range(3))
+    residual_dense = Named(conv=nn.Sequential(*dense), LFF=nn.Conv2d(channels + 3 * _WIDTH, _WIDTH, 1))
+    return nn.ModuleDict({"RDB": residual_dense, "blocks": nn.ModuleList([_Block()])})
 
 
 class _FirstBlock(nn.Module):
@@ -108,8 +86,7 @@ class _FirstBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = LayerNorm2d(_WIDTH), LayerNorm2d(_WIDTH)
         self.convqkv = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
-        self.attn = _WindowAttention(7)
-        self.mlp = _mlp()
+        self.attn, self.mlp = _WindowAttention(7), _mlp()
 
     def forward(self, x):
         x = x + self.attn(self.convqkv(self.norm1(x)))
@@ -117,7 +94,7 @@ class _FirstBlock(nn.Module):
 
 
 class _Block(nn.Module):
-    """A transformer block that mixes two other maps in between its halves, and returns the mixture too."""
+    """A transformer block that mixes in two other maps between its halves; returns the mixture and the output."""
 
     def __init__(self):
         super().__init__()
@@ -135,15 +112,14 @@ class _Block(nn.Module):
 
 
 class _Correction(nn.Module):
-    """Attention on 14x14 windows of infrared, with what it attends to moved by both images; no way around it."""
+    """Attention on 14x14 windows of infrared, with logits from the offsets of both images and without a shortcut."""
 
     def __init__(self):
         super().__init__()
         self.aware_offset = _Offset()
         self.norm1, self.norm2 = LayerNorm2d(_WIDTH), LayerNorm2d(_WIDTH)
         self.convQKV1 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
-        self.attn = _WindowAttention(14, corrected=True)
-        self.mlp = _mlp()
+        self.attn, self.mlp = _WindowAttention(14, corrected=True), _mlp()
 
     def forward(self, ir, guide):
         x = self.attn(self.convQKV1(self.norm1(ir)), self.aware_offset(ir, guide))
@@ -151,7 +127,7 @@ class _Correction(nn.Module):
 
 
 class _Offset(nn.Module):
-    """What infrared [B,64,H,W] lacks to lie on the visible image [B,64,H,W], as features [B,64,H,W]."""
+    """Features [B,64,H,W] of the misalignment of infrared with the visible image, both [B,64,H,W]."""
 
     def __init__(self):
         super().__init__()
@@ -169,7 +145,7 @@ class _Offset(nn.Module):
 
 
 class _WindowAttention(nn.Module):
-    """Self-attention within windows that do not overlap; offsets, where given, are turned into additive logits."""
+    """Self-attention within disjoint windows; an offset is projected to additive logits."""
 
     def __init__(self, window, corrected=False):
         super().__init__()
@@ -219,13 +195,14 @@ class _FusionHead(nn.Module):
         return self.conv(torch.cat((o3, o6), 1))
 
 
-class _Convolutions(nn.Module):
+class _Convolutions(Named):
+    """`_convolutions` on concatenated maps."""
+
     def __init__(self, channels, *layers):
-        super().__init__()
-        self.feature_extract1 = _convolutions(channels, *layers)
+        super().__init__(feature_extract1=_convolutions(channels, *layers))
 
     def forward(self, *maps):
-        return self.feature_extract1(torch.cat(maps, 1))
+        return super().forward(torch.cat(maps, 1))
 
 
 def _convolutions(channels, *layers):
@@ -238,7 +215,7 @@ def _convolutions(channels, *layers):
 
 
 def _mlp():
-    return named(
+    return Named(
         last=Permute([0, 2, 3, 1]), fc1=nn.Linear(_WIDTH, 2 * _WIDTH), act=nn.GELU(),
         fc2=nn.Linear(2 * _WIDTH, _WIDTH), first=Permute([0, 3, 1, 2]),
-    )  # fmt: skip
+    )

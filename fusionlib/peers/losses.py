@@ -1,4 +1,4 @@
-"""What the training recipes of the compared methods share: terms of their losses, and VGG16."""
+"""Loss terms shared by the training recipes of the compared methods, and VGG16."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ Terms = tuple[Tensor, dict[str, Tensor]]
 
 
 def total(**terms: tuple[float, Tensor]) -> Terms:
-    """The weighted sum of terms, and the terms themselves, unweighted and detached: name=(weight, term)."""
+    """The weighted sum of terms, and the terms, unweighted and detached: name=(weight, term)."""
     return sum(weight * term for weight, term in terms.values()), {k: term.detach() for k, (_, term) in terms.items()}
 
 
 def ssim(x: Tensor, y: Tensor, window: int = 11) -> Tensor:
-    """SSIM of each image, [B,C,H,W] in 0..1 twice -> [B], in -1..1; Gaussian window of sigma 1.5, mirrored outside.
+    """SSIM of each image, two [B,C,H,W] in 0..1 -> [B] in -1..1; Gaussian window of sigma 1.5, reflect padding.
 
     Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 13(4), 2004.
     """
@@ -30,49 +30,44 @@ def ssim(x: Tensor, y: Tensor, window: int = 11) -> Tensor:
 
 
 def weighted_ssim(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """SSIM of the fused image with each source, weighted by the sources' mean edge strength: [B,C,H,W] thrice -> [B].
+    """SSIM with each source, weighted by the sources' mean edge strength: three [B,C,H,W] -> [B].
 
-    Each image has weights of its own, which sum to 1; of two flat sources both weigh half. Ma et al., SwinFusion,
-    IEEE/CAA JAS 9(7), 2022.
+    The weights of each image sum to 1 and are equal for two flat sources. Ma et al., SwinFusion, IEEE/CAA JAS 9(7),
+    2022.
     """
     strength_a, strength_b = (sobel(x).mean((1, 2, 3)) + 1e-8 for x in (a, b))
-    share = strength_a / (strength_a + strength_b)
-    return share * ssim(a, fused) + (1 - share) * ssim(b, fused)
+    weight = strength_a / (strength_a + strength_b)
+    return weight * ssim(a, fused) + (1 - weight) * ssim(b, fused)
 
 
 def directed_edges(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Mean distance of |Sobel_x| and |Sobel_y|, each by itself, to the larger of two sources [B,C,H,W]."""
+    """Mean absolute difference of |Sobel_x| and of |Sobel_y| to the larger of two sources [B,C,H,W]."""
     fused, a, b = (spatial_gradient(x, normalized=False).abs() for x in (fused, a, b))
     return (fused - torch.maximum(a, b)).abs().mean()
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation over the pixels of each channel, averaged: [B,C,H,W] twice -> scalar; 0 for a flat one."""
+    """Mean Pearson correlation of channels: two [B,C,H,W] -> scalar; 0 for a flat channel."""
     x, y = (z.flatten(2) - z.flatten(2).mean(2, keepdim=True) for z in (x, y))
     return cosine_similarity(x, y, dim=2).mean()
 
 
 def decomposition(base: tuple[Tensor, Tensor], detail: tuple[Tensor, Tensor]) -> Tensor:
-    """Low where bases of two images correlate and details do not: CC(details)^2 / (CC(bases) + 1.01), from 0 on.
-
-    Zhao et al., CDDFuse, CVPR 2023.
-    """
+    """CC(details)^2 / (CC(bases) + 1.01): low where bases correlate and details do not. Zhao et al., CDDFuse, 2023."""
     return correlation(*detail) ** 2 / (correlation(*base) + 1.01)
 
 
 def gram(features: Tensor) -> Tensor:
-    """Products of all channels, divided by the number of values: [B,C,H,W] -> [B,C,C]."""
+    """Gram matrix of the channels, divided by the number of values: [B,C,H,W] -> [B,C,C]."""
     flat = features.flatten(2)
     return flat @ flat.mT / flat[0].numel()
 
 
 class VGG16(nn.Module):
-    """Features relu1_2, relu2_2, relu3_3 and relu4_3 of VGG16, frozen; gray [B,1,H,W] becomes three equal channels.
+    """Features relu1_2, relu2_2, relu3_3 and relu4_3 of VGG16, frozen; gray [B,1,H,W] is repeated to three channels.
 
-    Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015.
-
-    Args:
-        path: torchvision's state dict of vgg16, vgg16-397923af.pth or a copy as .safetensors.
+    `path` is torchvision's state dict of vgg16, vgg16-397923af.pth or a copy as .safetensors. Simonyan and Zisserman,
+    Very deep convolutional networks for large-scale image recognition, ICLR 2015.
 
     Raises:
         FusionError: the file is missing, or is not a state dict of VGG16.
@@ -84,12 +79,12 @@ class VGG16(nn.Module):
         super().__init__()
         with torch.device("meta"):
             self.features = vgg16().features[: self.TAPS[-1] + 1]
-        state, own = checkpoints.read(Path(path)), self.state_dict()
-        wrong = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+        state, expected = checkpoints.read(Path(path)), self.state_dict()
+        wrong = [name for name, value in expected.items() if name not in state or state[name].shape != value.shape]
         if wrong:
             raise FusionError(f"{path}: expected torchvision's state dict of vgg16, found no fitting {wrong[0]}; save "
                               "torchvision.models.vgg16(weights='DEFAULT').state_dict() and give that file")
-        self.load_state_dict({name: state[name] for name in own}, assign=True)
+        self.load_state_dict({name: state[name] for name in expected}, assign=True)
         self.requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:

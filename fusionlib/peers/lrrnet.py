@@ -1,10 +1,10 @@
-"""LRRNet: low-rank and sparse parts by unrolled iterations, fused by convolutions."""
+"""LRRNet: low-rank and sparse components by unrolled iterations, fused by convolutions."""
 
 import torch
 from torch import Tensor, nn
 
 from fusionlib.models.fusion_network import convolution
-from fusionlib.peers.layers import to_one_channel
+from fusionlib.peers.layers import Named, to_one_channel
 from fusionlib.peers.peer import Peer
 
 FEATURES, BLOCKS = 128, 4
@@ -13,13 +13,13 @@ FEATURES, BLOCKS = 128, 4
 class LRRNet(Peer):
     """Li et al., LRRNet: a novel representation learning guided fusion framework, IEEE TPAMI 45(9), 2023.
 
-    49,204 parameters. One encoder per modality unrolls four iterations of a decomposition into a low-rank and a sparse
-    part, and the decoder, which has no activation, fuses each part. Takes infrared and luma [B,1,H,W], gives [B,1,H,W].
-    The official code has no licence.
+    49,204 parameters. An encoder per modality unrolls four iterations of a decomposition into low-rank and sparse
+    components, and the decoder, which has no activation, fuses each kind. Takes infrared and luma [B,1,H,W], gives
+    [B,1,H,W]. The official code has no licence.
 
     `fuse` stretches the inputs to their own minimum and maximum first, as the release does, and always the result too:
-    the training loss saw stretched results only, so that the network's own output has no scale. With the official
-    weights it reaches from about 0.03 to 0.2 for any image.
+    the training loss saw only stretched results, so the output has no scale of its own. With the official weights it
+    lies between about 0.03 and 0.2 for any image.
     """
 
     least = 2
@@ -29,37 +29,33 @@ class LRRNet(Peer):
 
     def __init__(self):
         super().__init__()
-        self.get_ls1 = _Encoder()
-        self.get_ls2 = _Encoder()
-        parts = {f"conv_{part}": _layer(FEATURES, 1) for part in ("ReZx", "ReUx", "ReZy", "ReUy")}
-        self.decoder = nn.ModuleDict(parts | {"conv_ReL": _layer(2, 1), "conv_ReH": _layer(2, 1)})
+        self.get_ls1, self.get_ls2 = _Encoder(), _Encoder()
+        components = {f"conv_{name}": _layer(FEATURES, 1) for name in ("ReZx", "ReUx", "ReZy", "ReUy")}
+        self.decoder = nn.ModuleDict(components | {"conv_ReL": _layer(2, 1), "conv_ReH": _layer(2, 1)})
 
     def prepare(self, ir: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Stretch each image [B,1,H,W] to its own minimum and maximum."""
-        return tuple(_stretched(image) for image in (ir, visible))
+        return _stretched(ir), _stretched(visible)
 
     def decompose(self, ir: Tensor, visible: Tensor) -> dict[str, Tensor]:
-        """Low-rank and sparse parts, each [B,1,H,W]: x_l, x_h of infrared, y_l, y_h of luma, and fused low, high."""
+        """Low-rank and sparse components [B,1,H,W]: x_l, x_h of infrared, y_l, y_h of luma, and fused low, high."""
         maps = {}
         for name, encoder, image in (("x", self.get_ls1, ir), ("y", self.get_ls2, visible)):
             low_rank, sparse = encoder(image).split(FEATURES, 1)
-            maps[f"{name}_l"] = self._convolve(f"ReZ{name}", low_rank)
-            maps[f"{name}_h"] = self._convolve(f"ReU{name}", sparse)
-        maps["low"] = self._convolve("ReL", torch.cat([maps["x_l"], maps["y_l"]], 1))
-        maps["high"] = self._convolve("ReH", torch.cat([maps["x_h"], maps["y_h"]], 1))
+            maps[f"{name}_l"] = _to_one_channel(self.decoder[f"conv_ReZ{name}"], low_rank)
+            maps[f"{name}_h"] = _to_one_channel(self.decoder[f"conv_ReU{name}"], sparse)
+        maps["low"] = _to_one_channel(self.decoder["conv_ReL"], torch.cat([maps["x_l"], maps["y_l"]], 1))
+        maps["high"] = _to_one_channel(self.decoder["conv_ReH"], torch.cat([maps["x_h"], maps["y_h"]], 1))
         return maps
 
     def forward(self, ir: Tensor, visible: Tensor) -> Tensor:
-        """Fuse infrared and luma as they are: two [B,1,H,W] -> [B,1,H,W]."""
+        """Fuse infrared and luma without stretching: two [B,1,H,W] -> [B,1,H,W]."""
         maps = self.decompose(ir, visible)
         return maps["low"] + maps["high"]
 
-    def _convolve(self, name, x):
-        return _to_one_channel(self.decoder[f"conv_{name}"], x)
-
 
 class _Encoder(nn.Module):
-    """[B,1,H,W] -> [B,256,H,W], of which one half is the low-rank part and one the sparse."""
+    """[B,1,H,W] -> [B,256,H,W]: the low-rank half, then the sparse half."""
 
     def __init__(self):
         super().__init__()
@@ -71,25 +67,25 @@ class _Encoder(nn.Module):
             self.add_module(f"lrrblock{n}", nn.ModuleDict(block))
 
     def forward(self, image: Tensor) -> Tensor:
-        z = self._shrink(self.conv_W00["conv2d"](image))
+        z = self._shrink(self.conv_W00(image))
         for n in range(BLOCKS):
             block = getattr(self, f"lrrblock{n}")
             residual = image - _to_one_channel(block["conv_Wdz"], z)
-            z = self.lamz * z + block["conv_Wdtz"]["conv2d"](residual)
+            z = self.lamz * z + block["conv_Wdtz"](residual)
             z = self._shrink(z)
         return z
 
     def _shrink(self, z):
-        """Soft threshold; official thresholds can be negative, which torch's own refuses."""
+        """Soft threshold; torch's own refuses negative thresholds, which the official weights have."""
         return z.abs().sub_(self.lamj[..., None, None]).relu_() * z.sign()  # in place: 256 channels are large
 
 
 def _layer(inputs, outputs):
-    return nn.ModuleDict({"conv2d": convolution(inputs, outputs)})
+    return Named(conv2d=convolution(inputs, outputs))
 
 
 def _to_one_channel(layer, x):
-    return to_one_channel(x, layer["conv2d"].weight, layer["conv2d"].bias)
+    return to_one_channel(x, layer.conv2d.weight, layer.conv2d.bias)
 
 
 def _stretched(image):

@@ -1,26 +1,25 @@
-"""MLFusion: fuses images of different sizes at a size of one's choice, with a kernel of its own for every pixel."""
+"""MLFusion: fuses images of different sizes at a chosen size, with a separate kernel for each pixel."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, pixel_shuffle
 
 from fusionlib.inference.tiling import mirrored
-from fusionlib.peers.layers import named
+from fusionlib.peers.layers import Dense, Named, Residual
 from fusionlib.peers.peer import Peer
 
-_WIDTH, _DENSE, _META = 64, 32, 8  # channels: of the features, of a unit in their blocks, of what is resampled
-_ROWS = 64  # that are resampled at once
+_WIDTH, _DENSE, _META = 64, 32, 8  # channels: of the features, of a unit in their blocks, of the resampled maps
+_ROWS = 64  # resampled at once
 
 
 class MLFusion(Peer):
     """Li et al., Different Input Resolutions and Arbitrary Output Resolution, IEEE TIP 30, 4070-4083, 2021.
 
-    1,994,838 parameters; `RCMs.*.conv_after_meta_down` are a part of the release that it never calls. Takes three
-    channels BGR in 0..1; infrared may have another size than the visible image, which decides the output's. One factor
-    r = max(H / H_in, W / W_in) serves both sides of an image, from the top left corner, so that images of other
-    proportions end at different places. Training saw r of 1 to 3. The output has no scale: values reach hundreds, and
-    the stretch to the range of the image is the network's own last step. The release is "free for research purposes
-    only"; its weights come from the user.
+    1,994,838 parameters; `RCMs.*.conv_after_meta_down` are in the release but never called. Takes three channels BGR in
+    0..1; infrared may differ in size from the visible image, which decides the size of the output. One factor r = max(H
+    / H_in, W / W_in) scales both sides of an image, from the top left corner, so images of different aspect ratios end
+    at different places. Training saw r of 1 to 3. Outputs reach hundreds; the stretch to the range of the image is the
+    network's last step. The release is "free for research purposes only"; the user provides the weights.
     """
 
     channels = 3
@@ -31,7 +30,7 @@ class MLFusion(Peer):
 
     def __init__(self):
         super().__init__()
-        self.f_net = _FeatureNet()
+        self.f_net = _feature_net()
         self.meta_up_0 = _Resample()
         self.PA = _PositionAttention()
         self.attention_AB_cat_CONV = _conv(3 * _META, _META, 1)
@@ -44,7 +43,7 @@ class MLFusion(Peer):
         return self.super_resolve(ir, visible, visible.shape[-2:])[0]
 
     def super_resolve(self, ir: Tensor, visible: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the fused, the infrared and the visible image [B,3,*size] at the (height, width) `size`, unscaled."""
+        """The fused, infrared and visible image [B,3,*size] at the (height, width) `size`, without a scale."""
         images = (ir, visible)
         factors = [max(size[0] / image.shape[-2], size[1] / image.shape[-1]) for image in images]
         features = [self.f_net(image) for image in images]
@@ -62,12 +61,12 @@ class MLFusion(Peer):
 
 
 def stronger(a: Tensor, b: Tensor) -> Tensor:
-    """Element by element the value of larger magnitude; the sum of both where the magnitudes are equal."""
+    """Elementwise the value of larger magnitude; the sum where magnitudes are equal."""
     return torch.where(a.abs() > b.abs(), a, torch.where(a.abs() < b.abs(), b, a + b))
 
 
 def channel_weights(f: Tensor) -> Tensor:
-    """Softmax [B,C,1,1] of how much each channel of `f` [B,C,H,W] agrees with all, stretched to 0..1 before it."""
+    """Softmax [B,C,1,1] of the summed products of each channel of `f` [B,C,H,W] with all, stretched to 0..1."""
     flat = f.flatten(2)
     sums = (flat @ flat.mT).sum(-1)
     low, high = sums.amin(1, keepdim=True), sums.amax(1, keepdim=True)
@@ -75,17 +74,17 @@ def channel_weights(f: Tensor) -> Tensor:
 
 
 class _Resample(nn.Module):
-    """Scale [B,8,h,w] by r: a small network gives each pixel its 3x3 kernel, by where it falls between the old ones.
+    """Scale [B,8,h,w] by r with 3x3 kernels that a small network predicts for each output pixel.
 
-    Pixel i falls on i / r; its kernel depends on the fraction of that, and lies on the 3x3 pixels around the whole
-    part. The kernels of all pixels at once would take 2,304 bytes per pixel. They are made for one fraction of the rows
-    at a time, and once where pixels share it: at r = 1, where all do, this is a convolution.
+    Output pixel i lies at i / r; its kernel depends on the fractional part and covers the 3x3 pixels around the integer
+    part. All kernels at once would take 2,304 bytes per pixel, so they are predicted for one fraction of the rows at a
+    time, and once for pixels that share it: at r = 1 this is a convolution.
     """
 
     def __init__(self):
         super().__init__()
         block = nn.Sequential(nn.Linear(3, 256), nn.LeakyReLU(0.2), nn.Linear(256, _META * 3 * 3 * _META))
-        self.P2W = named(meta_block=block)
+        self.P2W = Named(meta_block=block)
 
     def forward(self, f, r, size):
         step = torch.tensor(1 / r, dtype=torch.float32, device=f.device)  # float32 decides which pixel is meant
@@ -103,13 +102,13 @@ class _Resample(nn.Module):
 
 
 def _project(n, step, old):
-    """Where `n` pixels fall among `old` ones: whole part and fraction; what falls beyond the last is held there."""
+    """Positions of `n` pixels among `old` ones: integer part, clamped to the last pixel, and fractional part."""
     at = torch.arange(n, device=step.device) * step
     return at.floor().long().clamp_max(old - 1), at - at.floor()
 
 
 class _Compensation(nn.Module):
-    """What a map lost against the features it was made from, at the size of the map."""
+    """The difference of the features to the downscaled map, upscaled to the size of the map."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +121,7 @@ class _Compensation(nn.Module):
 
 
 class _PositionAttention(nn.Module):
-    """A weight in 0..1 for each pixel. Sides are mirrored to multiples of 4 where they are not, which is our choice."""
+    """A weight in 0..1 for each pixel. Padding by reflection to sides in multiples of 4 is our choice."""
 
     def __init__(self):
         super().__init__()
@@ -137,29 +136,23 @@ class _PositionAttention(nn.Module):
         return pixel_shuffle(both, 2).sigmoid()[..., :height, :width]
 
 
-class _FeatureNet(nn.Module):
-    """[B,3,H,W] -> [B,8,H,W]; the same network for both images."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv0 = _conv(3, _WIDTH, 3)
-        self.FENet = nn.Sequential(*(_DilatedBlock() for _ in range(6)))
-        self.conv_before_meta = _conv(_WIDTH, _META, 1)
-
-    def forward(self, image):
-        x = self.conv0(image)
-        return self.conv_before_meta(x + self.FENet(x))
+def _feature_net():
+    """[B,3,H,W] -> [B,8,H,W]; shared by both images."""
+    return Named(
+        conv0=_conv(3, _WIDTH, 3), FENet=Residual(**{str(i): _DilatedBlock() for i in range(6)}),
+        conv_before_meta=_conv(_WIDTH, _META, 1),
+    )
 
 
 class _DilatedBlock(nn.Module):
-    """Three branches that see increasingly far, the middle one dense; [B,64,H,W] -> [B,64,H,W]."""
+    """Three branches of increasing dilation, the middle one dense: [B,64,H,W] -> [B,64,H,W]."""
 
     def __init__(self):
         super().__init__()
         self.conv0 = _conv(_WIDTH, _DENSE, 3)
-        self.DConv_r1 = _Unit(_DENSE, 1, 1)
-        self.DConv_r3 = nn.Sequential(*(_DenseUnit(n * _DENSE, 3, 3) for n in (1, 2, 3, 4)))
-        self.DConv_r5 = _Unit(_DENSE, 5, 5)
+        self.DConv_r1 = Named(Conv=_unit(_DENSE, 1, 1))
+        self.DConv_r3 = nn.Sequential(*(Dense(Conv=_unit(n * _DENSE, 3, 3)) for n in (1, 2, 3, 4)))
+        self.DConv_r5 = Named(Conv=_unit(_DENSE, 5, 5))
         self.conv_k1 = _conv((1 + 5 + 1) * _DENSE, _WIDTH, 1)
 
     def forward(self, x):
@@ -167,19 +160,9 @@ class _DilatedBlock(nn.Module):
         return x + self.conv_k1(torch.cat((self.DConv_r1(y), self.DConv_r3(y), self.DConv_r5(y)), 1))
 
 
-class _Unit(nn.Module):
-    def __init__(self, channels, kernel, dilation):
-        super().__init__()
-        dilated = nn.Conv2d(_DENSE, _DENSE, 3, padding=dilation, dilation=dilation)
-        self.Conv = nn.Sequential(*_conv(channels, _DENSE, kernel), dilated, nn.PReLU())
-
-    def forward(self, x):
-        return self.Conv(x)
-
-
-class _DenseUnit(_Unit):
-    def forward(self, x):
-        return torch.cat((x, self.Conv(x)), 1)
+def _unit(channels, kernel, dilation):
+    dilated = nn.Conv2d(_DENSE, _DENSE, 3, padding=dilation, dilation=dilation)
+    return nn.Sequential(*_conv(channels, _DENSE, kernel), dilated, nn.PReLU())
 
 
 def _conv(inputs, outputs, kernel):

@@ -1,4 +1,6 @@
-"""SwinFusion: attention in shifted windows, within each image and then across the two."""
+"""SwinFusion: shifted-window attention within each image and then across the two."""
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -6,14 +8,14 @@ from torch.nn.functional import leaky_relu, scaled_dot_product_attention
 from torchvision.ops import StochasticDepth
 
 from fusionlib.inference.tiling import mirrored
-from fusionlib.peers.layers import named
+from fusionlib.peers.layers import Named
 from fusionlib.peers.peer import Peer
 
-WIDTH = 60
-HEADS = 6
-WINDOW = 8
+WIDTH, HEADS, WINDOW = 60, 6, 8
 AT_ONCE = 128  # windows of a strip
 DROP_PATH = 0.1  # in training only; reached linearly within each of the three stages, which is our reading
+
+_convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 class SwinFusion(Peer):
@@ -23,17 +25,16 @@ class SwinFusion(Peer):
     Transformer, IEEE/CAA Journal of Automatica Sinica 9(7), 1200-1217, 2022.
 
     973,681 parameters. Takes infrared and luma [B,1,H,W] in 0..1 of any size, gives [B,1,H,W] without a final
-    activation. The release has no licence: its weights come from the user. This is the network that its test script
-    for infrared and visible images loads: 4 blocks extract, 2 x (2 + 2) fuse, 4 reconstruct.
+    activation. The release has no licence; the user provides the weights. This is the network that its test script for
+    infrared and visible images loads: 4 blocks extract, 2 x (2 + 2) fuse, 4 reconstruct.
 
-    Kept from the release: both images pass the first two convolutions of infrared, those of the visible image are
-    in the file and unused; one LayerNorm serves wherever features become tokens; `forward` pads the bottom and the
-    right by reflection up to a multiple of 8, and before that `fuse`, as the test script, adds the mirror image up to
-    the next multiple of 8, by 8 where a side is one already (that the edge is repeated is our reading).
+    As in the release: both images pass the first two convolutions of infrared, and those of the visible image are in
+    the file but unused; one LayerNorm serves wherever features become tokens; `forward` pads the bottom and right by
+    reflection to a multiple of 8, and before that `fuse`, like the test script, appends the mirror image up to the next
+    multiple of 8, or 8 pixels if a side already is one (that the edge is repeated is our reading).
 
-    From the edge of a tile a pixel is seen 4 pixels away through the last convolutions and the shifted window before
-    them, 4 more through each of the other 15 levels of blocks, and 2 through the first convolutions: 66. The halo is
-    the next multiple of the window.
+    A pixel's context: 4 pixels from the last convolutions and the shifted window before them, 4 from each of the other
+    15 levels of blocks, and 2 from the first convolutions: 66. The halo is the next multiple of the window.
     """
 
     multiple = WINDOW
@@ -44,13 +45,13 @@ class SwinFusion(Peer):
         super().__init__()
         self.conv_first1_A, self.conv_first2_A = _convolution(1, WIDTH // 2), _convolution(WIDTH // 2, WIDTH)
         self.conv_first1_B, self.conv_first2_B = _convolution(1, WIDTH // 2), _convolution(WIDTH // 2, WIDTH // 2)
-        self.patch_embed = named(norm=nn.LayerNorm(WIDTH))
-        self.layers_Ex_A, self.norm_Ex_A = _chain_of_blocks(4), nn.LayerNorm(WIDTH)
-        self.layers_Ex_B, self.norm_Ex_B = _chain_of_blocks(4), nn.LayerNorm(WIDTH)
+        self.patch_embed = Named(norm=nn.LayerNorm(WIDTH))
+        self.layers_Ex_A, self.norm_Ex_A = _four_blocks(), nn.LayerNorm(WIDTH)
+        self.layers_Ex_B, self.norm_Ex_B = _four_blocks(), nn.LayerNorm(WIDTH)
         self.layers_Fusion = nn.Sequential(_FusionLayer(0, DROP_PATH / 3), _FusionLayer(2 * DROP_PATH / 3, DROP_PATH))
         self.norm_Fusion_A, self.norm_Fusion_B = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.conv_after_body_Fusion = _convolution(2 * WIDTH, WIDTH)
-        self.layers_Re, self.norm_Re = _chain_of_blocks(4), nn.LayerNorm(WIDTH)
+        self.layers_Re, self.norm_Re = _four_blocks(), nn.LayerNorm(WIDTH)
         self.conv_last1 = _convolution(WIDTH, WIDTH // 2)
         self.conv_last2 = _convolution(WIDTH // 2, WIDTH // 4)
         self.conv_last3 = _convolution(WIDTH // 4, 1)
@@ -58,12 +59,12 @@ class SwinFusion(Peer):
     def forward(self, ir: Tensor, visible: Tensor) -> Tensor:
         """Fuse [B,1,H,W] and [B,1,H,W] in 0..1 to [B,1,H,W]."""
         height, width = ir.shape[-2:]
-        more = (0, -width % WINDOW, 0, -height % WINDOW)
-        first = self.norm_Ex_A(self.layers_Ex_A(self._shallow(mirrored(ir, more))))
-        second = self.norm_Ex_B(self.layers_Ex_B(self._shallow(mirrored(visible, more))))
-        first, second = self.patch_embed(first), self.patch_embed(second)
-        first, second = self.layers_Fusion((first, second))
-        both = torch.cat((self.norm_Fusion_A(first), self.norm_Fusion_B(second)), -1)
+        ir, visible = (mirrored(image, (0, -width % WINDOW, 0, -height % WINDOW)) for image in (ir, visible))
+        a = self.norm_Ex_A(self.layers_Ex_A(self._shallow(ir)))
+        b = self.norm_Ex_B(self.layers_Ex_B(self._shallow(visible)))
+        a, b = self.patch_embed(a), self.patch_embed(b)
+        a, b = self.layers_Fusion((a, b))
+        both = torch.cat((self.norm_Fusion_A(a), self.norm_Fusion_B(b)), -1)
         fused = self._tokens(leaky_relu(self.conv_after_body_Fusion(both.movedim(-1, 1)), 0.2))
         fused = self.norm_Re(self.layers_Re(fused)).movedim(-1, 1)
         for convolution in (self.conv_last1, self.conv_last2):
@@ -74,7 +75,7 @@ class SwinFusion(Peer):
         return self._tokens(leaky_relu(self.conv_first2_A(leaky_relu(self.conv_first1_A(image), 0.2)), 0.2))
 
     def _tokens(self, features):
-        """Normalise [B,C,H,W] to tokens, kept in their places: [B,H,W,C]."""
+        """Normalise [B,C,H,W] to tokens [B,H,W,C]."""
         return self.patch_embed(features.movedim(1, -1))
 
     def _fitted(self, ir, visible, text):
@@ -85,30 +86,25 @@ class SwinFusion(Peer):
 
 
 def _with_mirror_image(side):
-    """Indices of `side` rows, going on backwards from the last up to the next multiple of the window."""
+    """Indices of `side` rows, then backwards from the last up to the next multiple of the window."""
     index = torch.arange(side // WINDOW * WINDOW + WINDOW) % (2 * side)
     return torch.minimum(index, 2 * side - 1 - index)
 
 
-def _convolution(in_channels, out_channels):
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
-
-
-def _chain_of_blocks(depth):
-    rates = [DROP_PATH * i / (depth - 1) for i in range(depth)]
-    return nn.Sequential(named(residual_group=_blocks(_SwinBlock, rates)))
+def _four_blocks():
+    return nn.Sequential(Named(residual_group=_blocks(_SwinBlock, [DROP_PATH * i / 3 for i in range(4)])))
 
 
 def _blocks(kind, rates):
-    return named(blocks=nn.Sequential(*(kind(i % 2 * WINDOW // 2, rate) for i, rate in enumerate(rates))))
+    return Named(blocks=nn.Sequential(*(kind(i % 2 * WINDOW // 2, rate) for i, rate in enumerate(rates))))
 
 
 def _mlp():
-    return named(fc1=nn.Linear(WIDTH, 2 * WIDTH), act=nn.GELU(), fc2=nn.Linear(2 * WIDTH, WIDTH))
+    return Named(fc1=nn.Linear(WIDTH, 2 * WIDTH), act=nn.GELU(), fc2=nn.Linear(2 * WIDTH, WIDTH))
 
 
 class _FusionLayer(nn.Module):
-    """Blocks within each image, then blocks across the two: a pair of [B,H,W,C] to such a pair."""
+    """Blocks within each image, then blocks across the two: a pair of [B,H,W,C] -> a pair."""
 
     def __init__(self, *rates):
         super().__init__()
@@ -116,8 +112,8 @@ class _FusionLayer(nn.Module):
         self.residual_group_A, self.residual_group_B = _blocks(_SwinBlock, rates), _blocks(_SwinBlock, rates)
 
     def forward(self, pair):
-        first, second = pair
-        return self.residual_group((self.residual_group_A(first), self.residual_group_B(second)))
+        a, b = pair
+        return self.residual_group((self.residual_group_A(a), self.residual_group_B(b)))
 
 
 class _SwinBlock(nn.Module):
@@ -141,7 +137,7 @@ class _SwinBlock(nn.Module):
 
 
 class _CrossBlock(nn.Module):
-    """A Swin block for a pair of [B,H,W,C] in which each asks with its own queries what the other has."""
+    """A Swin block on a pair of [B,H,W,C] in which the queries of each attend to the other."""
 
     def __init__(self, shift, drop):
         super().__init__()
@@ -164,9 +160,9 @@ class _CrossBlock(nn.Module):
 
 
 def _by_strips(function, shift, *images):
-    """Apply a function to some rows of windows of images [B,H,W,C] at a time: less memory and, on a CPU, less time.
+    """Apply a function to images [B,H,W,C] by strips of window rows: less memory and, on a CPU, less time.
 
-    Windows are shifted by `shift` down and to the right, and go on from the last row and column to the first.
+    Windows are shifted by `shift` down and to the right, and wrap around from the last row and column to the first.
     """
     height, step = images[0].shape[1], WINDOW * _rows_of_windows(images[0])
     results = [torch.empty_like(image) for image in images]
@@ -174,13 +170,13 @@ def _by_strips(function, shift, *images):
         bottom = min(top + step, height)
         rows = torch.arange(top + shift, bottom + shift, device=images[0].device) % height
         strips = (image[:, rows].roll(-shift, 2) for image in images)
-        for result, done in zip(results, function(*strips, last=bottom == height)):
-            result[:, rows] = done.roll(shift, 2)
+        for result, strip in zip(results, function(*strips, last=bottom == height)):
+            result[:, rows] = strip.roll(shift, 2)
     return results
 
 
 def _rows_of_windows(image):
-    """How many rows of windows of [B,H,W,C] are worked on at a time: all for training, where nothing could be freed."""
+    """Window rows of [B,H,W,C] in a strip: all of them with gradients, where nothing could be freed."""
     batch, height, width, _ = image.shape
     return height // WINDOW if torch.is_grad_enabled() else max(1, AT_ONCE * WINDOW // (batch * width))
 
@@ -193,7 +189,10 @@ class _WindowAttention(nn.Module):
         self.cross = cross
         table = nn.init.trunc_normal_(torch.empty((2 * WINDOW - 1) ** 2, HEADS), std=0.02)
         self.relative_position_bias_table = nn.Parameter(table)
-        self.register_buffer("relative_position_index", _relative_positions(), persistent=False)
+        y, x = torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")
+        dy, dx = (axis.flatten()[:, None] - axis.flatten() + WINDOW - 1 for axis in (y, x))
+        index = dy * (2 * WINDOW - 1) + dx  # row of the table for each pair of pixels of a window: [64,64]
+        self.register_buffer("relative_position_index", index, persistent=False)
         if cross:
             self.q, self.kv = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
         else:
@@ -212,9 +211,9 @@ class _WindowAttention(nn.Module):
         return self.proj(out.reshape(x.shape))
 
     def biases(self, image, shift):
-        """What is added to the logits of a strip of [B,H,W,C], [1,windows*heads,64,64]: of any but the last, the last.
+        """Additive logits [1,windows*heads,64,64] for a strip of [B,H,W,C]: of any but the last, and of the last.
 
-        Shifted windows of the last row and the last column hold pixels of opposite edges, which do not see each other.
+        Shifted windows of the last row and column hold pixels of opposite edges, which are masked from each other.
         """
         rows, columns = min(_rows_of_windows(image), image.shape[1] // WINDOW), image.shape[2] // WINDOW
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
@@ -227,10 +226,3 @@ class _WindowAttention(nn.Module):
         last = bias.clone()
         last[-1].masked_fill_(apart.repeat_interleave(WINDOW, 0).repeat_interleave(WINDOW, 1), -torch.inf)
         return bias.flatten(0, 2)[None], last.flatten(0, 2)[None]
-
-
-def _relative_positions():
-    """Row of the bias table for each pair of pixels of a window: [64,64]."""
-    y, x = torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")
-    dy, dx = (axis.flatten()[:, None] - axis.flatten() + WINDOW - 1 for axis in (y, x))
-    return dy * (2 * WINDOW - 1) + dx

@@ -1,4 +1,4 @@
-"""Text-IF: a U-shaped network of channel attention, guided at each level by CLIP's features of a sentence."""
+"""Text-IF: a U-Net of channel attention, modulated at each level by CLIP's embedding of a sentence."""
 
 import functools
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fusionlib.peers.layers import RestormerBlock, named
+from fusionlib.peers.layers import Named, RestormerBlock
 from fusionlib.peers.peer import Peer
 from fusionlib.utils.errors import FusionError
 
@@ -28,17 +28,15 @@ class TextIF(Peer):
     Fusion, CVPR 2024.
 
     63,839,230 parameters, without CLIP. Takes infrared and visible colour [B,3,H,W] in 0..1 with sides in multiples of
-    16, and the vector that CLIP ViT-B/32 has for a sentence; gives colour [B,3,H,W] without a final activation. MIT
-    licence; the weights come from the user, those of CLIP too (a file of the release holds CLIP's a second time, under
-    `model_clip.`; they are not used).
+    16, and CLIP ViT-B/32's vector of a sentence; gives colour [B,3,H,W] without a final activation. MIT licence; the
+    user provides the weights and those of CLIP (the copy in a file of the release, under `model_clip.`, is not used).
 
-    Kept from the release: sides are resized to multiples of 16; the colour image as a whole is stretched to its own
-    minimum and maximum when it is saved (`official_postprocess`); cross-attention adds to the normalised features. At
-    1/8 of the size each pixel looks at all others, in time quadratic in the number of pixels, in memory linear.
+    As in the release, sides are resized to multiples of 16, the colour image as a whole is stretched to its own minimum
+    and maximum on saving (`official_postprocess`), and cross-attention adds to the normalised features. At 1/8 of the
+    size each pixel attends to all others, in time quadratic in the number of pixels and in linear memory.
 
-    Args:
-        clip: folder or name on the Hub of the CLIP model whose text encoder reads sentences; it must be on this machine
-            by the time that a sentence is given.
+    `clip` is the folder or the name on the Hub of the CLIP model that reads sentences; it must be on this machine by
+    the time a sentence is given.
     """
 
     channels = 3
@@ -56,7 +54,7 @@ class TextIF(Peer):
         self.cross_attention = _CrossAttention(last)
         self.attention_spatial = _SpatialAttention(last)
         for level, width in enumerate(WIDTHS, 1):
-            self.add_module(f"feature_fusion_{level}", named(fusion_proj=_conv1(2 * width, width)))
+            self.add_module(f"feature_fusion_{level}", Named(fusion_proj=_conv1(2 * width, width)))
             self.add_module(f"prompt_guidance_{level}", _Guidance(width))
         self.decoder_level4 = _level(last, HEADS[3])
         self.up4_3, self.reduce_chan_level3 = _up(last), _conv1(last, third)
@@ -67,16 +65,11 @@ class TextIF(Peer):
         self.refinement, self.output = _level(2 * first, HEADS[0], depth=4), _conv3(2 * first, 3)
 
     def forward(self, ir: Tensor, visible: Tensor, text: str | Tensor | None = None) -> Tensor:
-        """Fuse as a text asks.
+        """Fuse `ir` [B,3,H,W], one channel three times, and `visible` [B,3,H,W] RGB, in 0..1, to [B,3,H,W] RGB.
 
         Args:
-            ir: [B,3,H,W] in 0..1, one channel three times.
-            visible: [B,3,H,W] RGB in 0..1.
-            text: CLIP's vector of a sentence, [1 or B,512]; or the sentence; None is the release's prompt for images
-                without a degradation to remove.
-
-        Returns:
-            [B,3,H,W] RGB.
+            text: a sentence, or CLIP's vector of it, [1 or B,512]; None is the release's prompt for images without
+                degradation.
 
         Raises:
             FusionError: a vector of another shape, or a sentence without CLIP on this machine.
@@ -87,8 +80,8 @@ class TextIF(Peer):
                               f"found {list(vector.shape)}: take the one that ViT-B/32 projects its text to")
         vector = vector.to(ir)
         *skips, (a, b) = zip(self.encoder_A(visible), self.encoder_B(ir))
-        skips = [fuse(torch.cat(skip, 1)) for fuse, skip in
-                 zip((self.feature_fusion_1, self.feature_fusion_2, self.feature_fusion_3), skips)]
+        fusions = self.feature_fusion_1, self.feature_fusion_2, self.feature_fusion_3
+        skips = [fuse(torch.cat(skip, 1)) for fuse, skip in zip(fusions, skips)]
         x = self.attention_spatial(self.feature_fusion_4(torch.cat(self.cross_attention(a, b), 1)))
         x = self.up4_3(self.decoder_level4(self.prompt_guidance_4(x, vector)))
         x = self.reduce_chan_level3(torch.cat((self.prompt_guidance_3(x, vector), skips.pop()), 1))
@@ -101,14 +94,12 @@ class TextIF(Peer):
 
 @torch.no_grad()
 def sentence_vector(sentence: str, clip: str | Path = CLIP) -> Tensor:
-    """What the text encoder of CLIP ViT-B/32 projects a sentence to, not normalised: [1,512] on the CPU.
+    """The text embedding of CLIP ViT-B/32, not normalised: [1,512] on the CPU.
 
-    Args:
-        sentence: what is longer than CLIP's 77 tokens is cut off.
-        clip: folder or name on the Hub; nothing is fetched.
+    The sentence is truncated to CLIP's 77 tokens. `clip` is a folder or a name on the Hub; nothing is downloaded.
 
     Raises:
-        FusionError: the model is not on this machine, or another one.
+        FusionError: the model is not on this machine, or is a different one.
     """
     tokenizer, model = _read_clip(str(clip))
     tokens = tokenizer(sentence, truncation=True, max_length=model.config.max_position_embeddings, return_tensors="pt")
@@ -120,28 +111,28 @@ def _read_clip(clip):
     from huggingface_hub import snapshot_download
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-    how = (f'fetch it once with `hf download {CLIP} --exclude "*.h5" "*.msgpack"`, or give its folder as '
-           f"TextIF(clip=...), or CLIP's vector [1,{TEXT}] in place of the sentence")
+    remedy = (f'download it once with `hf download {CLIP} --exclude "*.h5" "*.msgpack"`, or give its folder as '
+              f"TextIF(clip=...), or CLIP's vector [1,{TEXT}] in place of the sentence")
     try:
-        # By its folder: for a name with .bin weights transformers would ask the Hub to convert them.
+        # As a folder: for a name with .bin weights transformers would ask the Hub to convert them.
         folder = clip if Path(clip).is_dir() else snapshot_download(clip, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval()
     except Exception as error:  # missing, incomplete and damaged models fail in many ways
         raise FusionError(f"Text-IF reads sentences with CLIP ViT-B/32 and found none at {clip} on this machine; "
-                          f"nothing is fetched unasked: {how}") from error
+                          f"nothing is downloaded automatically: {remedy}") from error
     if model.config.projection_dim != TEXT:
         raise FusionError(f"{clip}: expected CLIP ViT-B/32, whose vectors have {TEXT} numbers, found a model with "
-                          f"{model.config.projection_dim}: {how}")
+                          f"{model.config.projection_dim}: {remedy}")
     return tokenizer, model
 
 
 class _Encoder(nn.Module):
-    """An image to features of four levels: [B,48,H,W], [B,96,H/2,W/2], [B,192,H/4,W/4], [B,384,H/8,W/8]."""
+    """Features of four levels: [B,48,H,W], [B,96,H/2,W/2], [B,192,H/4,W/4], [B,384,H/8,W/8]."""
 
     def __init__(self):
         super().__init__()
-        self.patch_embed = named(proj=_conv3(3, WIDTHS[0]))
+        self.patch_embed = Named(proj=_conv3(3, WIDTHS[0]))
         self.encoder_level1 = _level(WIDTHS[0], HEADS[0])
         self.down1_2, self.encoder_level2 = _down(WIDTHS[0]), _level(WIDTHS[1], HEADS[1])
         self.down2_3, self.encoder_level3 = _down(WIDTHS[1]), _level(WIDTHS[2], HEADS[2])
@@ -155,7 +146,7 @@ class _Encoder(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Each modality's pixels are found by the queries of the other; the normalised features are added."""
+    """The queries of each modality attend to the other; the normalised features are added."""
 
     def __init__(self, width):
         super().__init__()
@@ -173,22 +164,20 @@ class _CrossAttention(nn.Module):
 class _SpatialAttention(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.norm = nn.GroupNorm(16, width)
-        self.qkv = _conv1(width, 3 * width)
-        self.out = nn.Conv2d(width, width, 1)
+        self.norm, self.qkv, self.out = nn.GroupNorm(16, width), _conv1(width, 3 * width), nn.Conv2d(width, width, 1)
 
     def forward(self, x):
         return x + self.out(_attend(*self.qkv(self.norm(x)).chunk(3, 1)))
 
 
 def _attend(query, key, value):
-    """Attention of one head in which each pixel of [B,C,H,W] is a token."""
+    """Single-head attention with the pixels of [B,C,H,W] as tokens."""
     tokens = (x.flatten(2).transpose(1, 2)[:, None] for x in (query, key, value))
     return scaled_dot_product_attention(*tokens)[:, 0].transpose(1, 2).reshape(query.shape)
 
 
 class _Guidance(nn.Module):
-    """The text scales and shifts each channel."""
+    """Scale and shift each channel by the text."""
 
     def __init__(self, width):
         super().__init__()
@@ -204,16 +193,16 @@ def _level(width, heads, depth=2):
 
 
 def _feed_forward(width):
-    """With full convolutions and without the gate of Restormer."""
-    return named(
+    """Without the depthwise convolution and the gate of Restormer."""
+    return Named(
         project_in=_conv1(width, 2 * width), dwconv=_conv3(2 * width, 2 * width), act=nn.GELU(),
         project_out=_conv1(2 * width, width),
-    )  # fmt: skip
+    )
 
 
 def _down(width):
-    return named(body=nn.Sequential(_conv3(width, width // 2), nn.PixelUnshuffle(2)))
+    return Named(body=nn.Sequential(_conv3(width, width // 2), nn.PixelUnshuffle(2)))
 
 
 def _up(width):
-    return named(body=nn.Sequential(_conv3(width, 2 * width), nn.PixelShuffle(2)))
+    return Named(body=nn.Sequential(_conv3(width, 2 * width), nn.PixelShuffle(2)))

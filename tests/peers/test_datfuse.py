@@ -23,13 +23,13 @@ def test_parameters():
 
 @torch.no_grad()
 def test_attention_in_a_window_of_one_token():
-    block = DATFuse().basicLayer["blocks"][0]
+    block = DATFuse().basicLayer.blocks[0]
     attention = nn.MultiheadAttention(16, 8, batch_first=True)
-    attention.in_proj_weight.copy_(block.attn["qkv"].weight)
-    attention.in_proj_bias.copy_(block.attn["qkv"].bias)
-    attention.out_proj.load_state_dict(block.attn["proj"].state_dict())
-    nn.init.zeros_(block.mlp["fc2"].weight)
-    nn.init.zeros_(block.mlp["fc2"].bias)
+    attention.in_proj_weight.copy_(block.attn.qkv.weight)
+    attention.in_proj_bias.copy_(block.attn.qkv.bias)
+    attention.out_proj.load_state_dict(block.attn.proj.state_dict())
+    nn.init.zeros_(block.mlp.fc2.weight)
+    nn.init.zeros_(block.mlp.fc2.bias)
     x = torch.randn(20, 1, 16)  # sequences of one token
     normed = block.norm1(x)
     torch.testing.assert_close(block(x), x + attention(normed, normed, normed)[0], atol=1e-6, rtol=0)
@@ -38,11 +38,11 @@ def test_attention_in_a_window_of_one_token():
 def test_tokens_run_along_memory():
     peer = build("DATFuse")
     seen = []
-    peer.basicLayer["blocks"].register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    peer.basicLayer.blocks.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
     peer.raw(torch.rand(1, 1, 5, 32), torch.rand(1, 1, 5, 32))
     tokens = seen[0][0].reshape(1, 16, 5, 32)  # channels, rows, columns
     with torch.no_grad():
-        first = peer.basicLayer["blocks"](tokens[0, 3, 2, 16:])  # half a row of the fourth channel is one token
+        first = peer.basicLayer.blocks(tokens[0, 3, 2, 16:])  # half a row of the fourth channel is one token
     torch.testing.assert_close(seen[0][1].reshape(1, 16, 5, 32)[0, 3, 2, 16:], first, atol=1e-6, rtol=0)
 
 

@@ -113,7 +113,7 @@ def test_files_that_are_no_weights(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(FusionError, match=r"list\.pth: expected a state dict"):
         build("LRRNet", tmp_path / "list.pth")
-    with pytest.raises(FusionError, match="gone: there are no weights here"):
+    with pytest.raises(FusionError, match="gone: expected a weight file, found none"):
         build("LRRNet", tmp_path / "gone")
     (tmp_path / "folder").mkdir()
     with pytest.raises(FusionError, match="folder: expected a folder with weights"):

@@ -9,7 +9,7 @@ from fusionlib.peers.peer import Peer
 from fusionlib.utils.errors import FusionError
 
 NAMES = ["AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "TIMFusion-light", "SwinFusion", "TextIF",
-         "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian"]  # fmt: skip
+         "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian"]
 
 
 def test_names_and_classes():
@@ -33,7 +33,7 @@ def test_images_of_the_least_size_are_taken_and_smaller_ones_refused(name):
     for size in ((peer.least, 11), (11, peer.least)):
         fused = peer.fuse(torch.rand(1, *size), torch.rand(3, *size), text)
         assert fused.shape == (3, *size) and fused.isfinite().all()
-    message = rf"takes images from {peer.least}x{peer.least} pixels on, found 11x{peer.least - 1}: enlarge both"
+    message = rf"takes images of at least {peer.least}x{peer.least} pixels, found 11x{peer.least - 1}: enlarge both"
     with pytest.raises(FusionError, match=message):
         peer.fuse(torch.rand(1, peer.least - 1, 11), torch.rand(3, peer.least - 1, 11), text)
 
@@ -46,7 +46,7 @@ def test_table():
     # Counted from the official releases' layouts.
     official = {"AUIF": 11_631, "DATFuse": 10_760, "IVFWSR": 14_092_815, "LRRNet": 49_204, "MLFusion": 1_994_838,
                 "TIMFusion": 1_232_225, "TIMFusion-light": 127_358, "SwinFusion": 973_681, "TextIF": 63_839_230,
-                "ALMFnet": 53_719, "CDDFuse": 1_188_272, "EMMA": 1_517_657, "mean": 0}  # fmt: skip
+                "ALMFnet": 53_719, "CDDFuse": 1_188_272, "EMMA": 1_517_657, "mean": 0}
     assert table.parameters[list(official)].to_dict() == official
     assert table.takes["TextIF"] == "infrared and RGB, text, sides in multiples of 16 by resize"
     assert table.takes["mean"] == "infrared and luma"

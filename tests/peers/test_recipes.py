@@ -198,7 +198,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
     (["DATFuse", "--steps", "-1"], "steps must be a whole number from 1 on, but is -1"),
     (["TextIF", "--set", "crop=40"], "TextIF takes sides in multiples of 16: crop must be one, but is 40"),
     (["DATFuse", "--out", "weights.pth"], "weights.pth: expected the name of a file that ends in .safetensors"),
-])  # fmt: skip
+])
 def test_what_is_wrong_is_told(root, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     more = [] if "--out" in arguments else ["--out", "weights.safetensors"]

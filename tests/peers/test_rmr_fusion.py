@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fusionlib.peers import rmr_fusion
-from fusionlib.peers.rmr_fusion import RMRFusion, _parts
+from fusionlib.peers.rmr_fusion import RMRFusion, _slices
 from fusionlib.utils.errors import FusionError
 
 
@@ -51,11 +51,11 @@ def test_forward_is_encode_fuse_decode():
 
 @pytest.mark.parametrize("side, patch", [(5, 8), (8, 8), (9, 8), (48, 32), (155, 32), (240, 128), (1280, 128)])
 def test_patches_cover_and_overlap(side, patch):
-    parts = _parts(side, patch)
+    parts = _slices(side, patch)
     assert parts[0].start == 0 and parts[-1].stop == side
     assert {part.stop - part.start for part in parts} == {min(side, patch)}
     assert all(a.stop - b.start >= patch / 8 for a, b in pairwise(parts))
-    assert len(_parts(240, 128)) == len(_parts(48, 32)) == 2  # the release's volumes
+    assert len(_slices(240, 128)) == len(_slices(48, 32)) == 2  # the release's volumes
 
 
 def test_overlaps_are_averaged(monkeypatch):

@@ -59,7 +59,7 @@ def test_cross_attention_asks_with_the_other_modality():
     of_a, of_b = (x.flatten(2).view(2, 3, 32, 20) for x in (attention.qkv_A(norm_a), attention.qkv_B(norm_b)))
     for result, normed, asks, answers, out in (
         (done[0], norm_a, of_b, of_a, attention.out_A), (done[1], norm_b, of_a, of_b, attention.out_B)
-    ):  # fmt: skip
+    ):
         weights = (torch.einsum("bcn,bcm->bnm", asks[:, 0], answers[:, 1]) / 32**0.5).softmax(-1)
         seen = torch.einsum("bnm,bcm->bcn", weights, answers[:, 2]).view_as(a)
         torch.testing.assert_close(result, normed + out(seen))
