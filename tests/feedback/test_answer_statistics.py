@@ -64,7 +64,7 @@ def test_nearest_of_few_and_of_zeros():
     answers = [answer("x", torch.zeros(1, 3)), answer("y", torch.ones(2, 3))]
     indices, cosines = nearest(answers, 1)
     assert indices.tolist() == [[1], [0]] and cosines.tolist() == [[0], [0]]
-    with pytest.raises(FusionError, match="k must be from 1 to the number of answers less one, 1, but is 3"):
+    with pytest.raises(FusionError, match="k must be from 1 to the number of answers minus 1, 1, but is 3"):
         nearest(answers)
 
 

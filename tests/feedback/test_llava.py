@@ -360,7 +360,7 @@ def hub(models, tmp_path, monkeypatch):
 
 
 def test_nothing_is_fetched_unasked(hub):
-    with pytest.raises(FusionError, match=r"lab/tiny is not on this machine, .*`hf download lab/tiny`, or set downl"):
+    with pytest.raises(FusionError, match=r"lab/tiny is not on this machine; .*`hf download lab/tiny`, or set down"):
         Llava(model="lab/tiny")
     with pytest.raises(FusionError, match=r"`hf download lab/tiny --revision v2`"):
         Llava(model="lab/tiny", revision="v2")
@@ -387,7 +387,7 @@ def test_a_model_is_fetched_when_asked_for_and_found_ever_after(hub, models, ima
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"model": "lab/gated"}, "lab/gated is given only to those who accept its terms: .*lab/gated, .*`hf auth lo"),
+        ({"model": "lab/gated"}, "lab/gated is available only to those who accept its terms: .*lab/gated, .*`hf auth"),
         ({"model": "lab/tiny", "revision": "v9"}, "lab/tiny has no revision v9 on the Hub"),
         ({"model": "nobody/nothing"}, "nobody/nothing is not on the Hub, or private"),
     ],
