@@ -171,7 +171,7 @@ def test_settings_tell_what_decides_the_answer(copy, images):
     assert llava.model == "copy" and llava.encoder == "last hidden states"
     assert llava.settings == {
         "dtype": "float32", "quantize": "", "max_new_tokens": 128, "temperature": 0.0, "pool": "tokens"
-    }  # fmt: skip
+    }
     assert json.loads(json.dumps(llava.settings)) == llava.settings
     assert Llava(model=str(copy), temperature=1.0, seed=3).settings["seed"] == 3
     half = Llava(model=str(copy), dtype="bfloat16", max_new_tokens=4)
@@ -277,7 +277,7 @@ def seven_billion(copy):
     sight = CLIPVisionConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
         patch_size=14, projection_dim=768,
-    )  # fmt: skip
+    )
     config = LlavaConfig(vision_config=sight, text_config=LlamaConfig(vocab_size=32064), dtype="float16")
     config.save_pretrained(copy)
     return copy

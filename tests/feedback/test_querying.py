@@ -255,7 +255,7 @@ def test_the_bar_tells_how_much_the_answers_will_take(monkeypatch, store):
     monkeypatch.setattr(querying.shutil, "disk_usage", lambda _: type("", (), {"free": 5e8}))
     gigabytes = 1936 * 128 * 2048 * 2 / 1e9  # in half precision
     assert querying._postfix(3, answers, 1936, store) == {
-        "failed": 3, "GB to come": pytest.approx(gigabytes), "GB free": 0.5}  # fmt: skip
+        "failed": 3, "GB to come": pytest.approx(gigabytes), "GB free": 0.5}
     assert querying._postfix(0, answers, None, None) == querying._postfix(0, [], 1936, None) == {"failed": 0}
 
 

@@ -114,7 +114,7 @@ def completion(content, finish_reason="stop", **message):
     return {
         "id": "1", "object": "chat.completion", "created": 0, "model": "tiny",
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ class Serving:
         environment = {
             **os.environ, "HF_HUB_CACHE": str(self.cache), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+        }
         environment.pop("OPENAI_API_KEY", None)
         command = [Path(sys.executable).with_name("transformers"), "serve", MODEL, "--device", "cpu"]
         with self.log.open("ab") as log:

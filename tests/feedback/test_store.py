@@ -29,7 +29,7 @@ def answer(number=0, value=None, **changes):
         "name": str(number), "image": f"{number:064d}", "question": "q", "text": "t", "backend": "rules", "model": "m",
         "revision": "", "settings": "{}", "encoder": "e", "seconds": 0.1, "tokens": 2, "asked": "2026-01-01",
         "kept": torch.full((2, 4), float(number if value is None else value)),
-    }  # fmt: skip
+    }
     return feedback.Answer(**{**record, **changes})
 
 
