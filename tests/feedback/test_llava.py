@@ -1,5 +1,5 @@
-"""LLaVA, LLaVA-NeXT and LLaVA-OneVision, tiny and random, through the call that users make: answers and their features,
-compared with what transformers alone gives, batches, decoding, and what cannot be had."""
+"""Tiny random LLaVA, LLaVA-NeXT and LLaVA-OneVision through the public API: answers and features against plain
+transformers, batches, decoding, and models that are missing or unsuitable."""
 
 import http.server
 import json

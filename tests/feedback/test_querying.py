@@ -1,4 +1,4 @@
-"""Asking and encoding: nothing is asked twice, nothing is lost, whatever fails, is interrupted, killed or shared."""
+"""Querying and encoding: no question is asked twice and no answer lost on failures, interrupts, kills or sharing."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""The store: lazy features, two writers, what a crash leaves, and files that are missing, damaged or no store."""
+"""The store: lazy features, two writers, crashes, and files that are missing, damaged or not a store."""
 
 import pickle
 import sqlite3
