@@ -1,6 +1,6 @@
 """Infrared and visible image fusion driven by multimodal large language models.
 
-The helper library behind the notebooks. Importing it is cheap: the sub-packages load when they are first used.
+The library behind the notebooks. Importing it is cheap, because its packages load on first use.
 """
 
 import os
@@ -10,24 +10,21 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-#: The checkout (or, for an installed wheel, the working folder): where data/, figures/ and notebooks/ lie.
+#: The repository (or, for an installed wheel, the working folder), which contains data/, figures/ and notebooks/.
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "notebooks").is_dir():
     ROOT = Path.cwd()
 
-# Nothing phones home. These are read by the libraries when they are imported, so they must be set before.
-os.environ.setdefault("YOLO_OFFLINE", "1")
-os.environ.setdefault("YOLO_CONFIG_DIR", str(ROOT / "data" / "cache"))
-os.environ.setdefault("YOLO_VERBOSE", "0")
-os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("DO_NOT_TRACK", "1")
-# ultralytics would set this to 1 for the whole process on import.
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-# Threads that wait sleep. Spinning ones win a twentieth on an idle machine, and lose many times that on a busy one.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# No telemetry. The libraries read these variables on import, so they must be set before.
+for _name, _value in {
+    "YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": str(ROOT / "data" / "cache"), "YOLO_VERBOSE": "0",
+    "YOLO_AUTOINSTALL": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
+    "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # ultralytics would set it to 1 for the whole process
+    "OMP_WAIT_POLICY": "passive",  # spinning threads gain 5 % on an idle machine and lose far more on a busy one
+}.items():
+    os.environ.setdefault(_name, _value)
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "config", "data", "detection", "experiments", "feedback", "inference", "metrics", "models", "peers", "training",
     "utils", "viewer", "visualization",
-], {"inference.api": ["fuse"], "viewer.api": ["browse", "compare"]})  # fmt: skip
+], {"inference.api": ["fuse"], "viewer.api": ["browse", "compare"]})

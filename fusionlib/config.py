@@ -1,4 +1,4 @@
-"""Profiles: how much data and time a run takes. Plain values, overridden by a notebook's parameters cell."""
+"""Profiles: the settings of a run, from quick to the paper's; a notebook's parameters cell overrides them."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -9,43 +9,43 @@ from fusionlib.utils.errors import FusionError
 
 @dataclass(frozen=True)
 class Profile:
-    """All settings of a run. The defaults are the paper's (section 4.2) or, where it is silent, ours (marked)."""
+    """All settings of a run. The defaults are the paper's (section 4.2) or, if it gives none, ours (marked)."""
 
     name: str = "paper"
     seed: int = 0
-    threads: int = 0  # CPU threads; 0: all cores. Sums differ in the fifth digit between thread counts.
+    threads: int = 0  # CPU threads; 0: all cores. Results differ in the fifth digit between thread counts.
     amp: str = "no"  # "no", "bf16" or "fp16"
     schedule: str = "constant"  # of the learning rate: "constant", or "cosine" to zero, "one-cycle" (short trainings)
     freeze_bn_fraction: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
     nan_retries: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
     gradient_accumulation_steps: int = 1  # parts that a batch is taken in, where memory is short (ours)
     workers: int = 4  # processes that read images
-    # data; the numbers of pairs that real data sets give are in data/splits/rules.json
+    # data; for the numbers of pairs of real data sets see data/splits/rules.json
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
     scenes_test: int = 0
-    fusion_datasets: tuple[str, ...] = ("LLVIP",)  # that stage 1 trains on (paper 4.1); empty: all with a train part
-    detection_dataset: str = "LLVIP"  # the data set with labels that Text-DFH trains on (paper 4.1)
+    fusion_datasets: tuple[str, ...] = ("LLVIP",)  # for stage 1 (paper 4.1); empty: all with a training part
+    detection_dataset: str = "LLVIP"  # labelled, for Text-DFH (paper 4.1)
     validation: int = 100  # training pairs set aside to choose the best epoch (ours)
     # stage 1
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
     fusion_resize: int = 512  # longer side that training images are reduced to (ours)
     fusion_crop: int = 256  # ours
     crops_per_image: int = 1  # of each pair in an epoch (ours)
-    exposure_augmentation: float = 0.0  # share of crops whose two images get another exposure (ours)
-    identity_init: float = 1.0  # brightness that new layers pass on, so that no image turns negative (ours)
+    exposure_augmentation: float = 0.0  # fraction of crops whose two images get a random exposure (ours)
+    identity_init: float = 1.0  # brightness that new layers preserve, so that no image turns negative (ours)
     fusion_batch: int = 16
     fusion_epochs: int = 100
-    fusion_lr: float = 1e-3  # the exponent is lost in the paper
+    fusion_lr: float = 1e-3  # the exponent is missing in the paper
     # feedback
     backend: str = "llava"
     backend_options: str = ""  # of the back end, such as "model=llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
     # stage 2
     detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
-    detect_size: tuple[int, int] = (512, 640)  # height, width in front of the detector (ours: 1280x1024 halved)
+    detect_size: tuple[int, int] = (512, 640)  # height, width of the detector's input (ours: half of 1280x1024)
     variant: str = "full"
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
     instruction_steps: int = 0  # on crops with instructions, after the training with the detector (ours)
-    instruction_answer_fraction: float = 0.4  # share of crops with an answer instead, which stay as they are (ours)
+    instruction_answer_fraction: float = 0.4  # fraction of crops with an answer as text, which stay unchanged (ours)
     instruction_crop: int = 96  # (ours)
     instruction_batch: int = 6  # (ours)
     instruction_lr: float = 3e-3  # (ours)
@@ -56,14 +56,14 @@ class Profile:
     methods: tuple[str, ...] = (
         "mean", "maximum", "laplacian",  # ours; then the paper's eight
         "AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "SwinFusion", "TextIF",
-    )  # fmt: skip
-    #: Those that have a recipe: trained by it where no official weights lie (ours).
+    )
+    #: Those with a recipe, by which they are trained if there are no official weights (ours).
     train_peers: tuple[str, ...] = ("AUIF", "DATFuse", "LRRNet", "MLFusion", "SwinFusion", "TextIF")
-    detector_epochs: int = 50  # of a detector retrained on fused images (ours)
+    detector_epochs: int = 50  # of the detectors retrained on fused images (ours)
     detector_lr: float = 3e-4  # ours
-    detector_pairs: int = 0  # labelled training pairs, spread over all of them; 0: all
-    held_out_detector: str = ""  # weights of a detector that was in no loss, by path or name; empty: none
-    # ablations: all with this same budget
+    detector_pairs: int = 0  # labelled training pairs, evenly spaced; 0: all
+    held_out_detector: str = ""  # weights of a detector used in no loss, a path or name; empty: none
+    # ablations, all with the same budget
     ablation_epochs: int = 200
     ablation_pairs: int = 0  # labelled training pairs; 0: all
     ablation_test: int = 0  # labelled test pairs; 0: all
@@ -77,7 +77,7 @@ class Profile:
     medical_dfh_lr: float = 1e-3
 
     def part(self, *prefixes: str) -> dict:
-        """The settings whose names begin so: what a stage's results depend on."""
+        """The settings whose names begin with one of the prefixes, such as all that a stage depends on."""
         return {k: v for k, v in asdict(self).items() if k.startswith(prefixes)}
 
 
@@ -99,15 +99,13 @@ PROFILES = {
         ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
-}  # fmt: skip
-# The weights in the package: `make weights`. What was chosen by measurement: fusionlib/weights/README.md.
+}
+# The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", identity_init=0.0, instruction_steps=3000)
 
 
 def profile(name: str = "quick", **settings) -> Profile:
-    """The named profile with single settings replaced.
-
-    A setting of None stays as the profile has it.
+    """The named profile with some settings replaced; None keeps the profile's value.
 
     Raises:
         FusionError: unknown profile or setting, or a value of another type.
@@ -115,30 +113,30 @@ def profile(name: str = "quick", **settings) -> Profile:
     if name not in PROFILES:
         raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {name!r}")
     base = PROFILES[name]
-    known = {f.name: getattr(base, f.name) for f in fields(base)}
+    defaults = asdict(base)
     changed = {}
     for key, value in settings.items():
-        if key not in known:
-            raise FusionError(f"no setting is called {key!r}; there are {', '.join(k for k in known if k != 'name')}")
+        if key not in defaults:
+            raise FusionError(f"no setting is called {key!r}; choose one of {', '.join([*defaults][1:])}")
         if value is None:
             continue
-        wanted = type(known[key])
+        kind = type(defaults[key])
         try:
-            changed[key] = tuple(value) if wanted is tuple else wanted(value)
+            changed[key] = tuple(value) if kind is tuple else kind(value)
         except (TypeError, ValueError):
-            raise FusionError(f"{key} must be of type {wanted.__name__}, but is {value!r}") from None
+            raise FusionError(f"{key} must be of type {kind.__name__}, but is {value!r}") from None
         if isinstance(value, float) and changed[key] != value:
             raise FusionError(f"{key} must be a whole number, but is {value!r}")
     return replace(base, **changed)
 
 
 def overrides(namespace: Mapping) -> dict:
-    """The settings among the variables of a notebook, as its parameters cell or papermill has set them."""
+    """The settings among a notebook's variables, as set by its parameters cell or papermill."""
     return {f.name: value for f in fields(Profile)[1:] if (value := namespace.get(f.name)) is not None}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict:
-    """`key=value` strings as plain values: numbers, booleans, strings, and lists, which tuples become for papermill."""
+    """Parse `key=value` strings into numbers, booleans, strings and lists (tuples too, since papermill needs lists)."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

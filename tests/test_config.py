@@ -19,7 +19,7 @@ def test_the_settings_among_the_variables_of_a_notebook():
     ({"name": "huge"}, "quick, small, paper"), ({"levle": 3}, "no setting is called 'levle'"),
     ({"dfh_epochs": "many"}, "dfh_epochs must be of type int, but is 'many'"),
     ({"dfh_epochs": 2.5}, "dfh_epochs must be a whole number, but is 2.5"),
-])  # fmt: skip
+])
 def test_bad_settings_are_told(override, message):
     with pytest.raises(FusionError, match=message):
         profile(**override)
@@ -29,6 +29,6 @@ def test_settings_are_plain_values_that_papermill_can_write():
     settings = ["a=3", "b=0.5", "c=(4, 8, 8)", "d=ca1", "e=True", "f=x=y", "g=4bit", "h="]
     assert parse_settings(settings) == {
         "a": 3, "b": 0.5, "c": [4, 8, 8], "d": "ca1", "e": True, "f": "x=y", "g": "4bit", "h": "",
-    }  # fmt: skip
+    }
     with pytest.raises(FusionError, match="written as key=value, but this is 'level'"):
         parse_settings(["level"])

@@ -1,4 +1,4 @@
-"""The guard that all tests run behind: it lets nobody out, tells who wanted, and lets this machine talk to itself."""
+"""The network guard of all tests: it blocks and records connections to other machines, and allows local ones."""
 
 import os
 import socket

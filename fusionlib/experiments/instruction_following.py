@@ -28,7 +28,7 @@ def instruction_responses(
 
     Returns:
         A row for each instruction, wording and pair: "instruction", "wording", "text", "image" (a number), "property"
-        (a field of `feedback.rules.Measures`), "before", "after", "change" in per cent of before, and "right", whether
+        (a field of `feedback.rules.ImageStatistics`), "before", "after", "change" in per cent of before, and "right", whether
         it went where the instruction says. Pairs in which the property is not defined (no warm region) are left out.
 
     Raises:

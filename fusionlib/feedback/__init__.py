@@ -1,13 +1,11 @@
-"""Feedback on fused images: what a back end advises, and the features of its answer (paper section 3.3)."""
+"""Feedback on fused images: text from a multimodal language model and its features (paper section 3.3)."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "llava", "rules", "store", "text_encoder",
-], {
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["llava", "rules", "store", "text_encoder"], {
     "backends": ["BACKENDS", "make"],
     "querying": ["QUESTION", "ask", "read_assignment", "write_assignment"],
     "store": ["Answer", "LazyFeatures", "Store", "open_store"],
     "text_encoder": ["encode", "encoder_name", "tokens"],
     "text_statistics": ["frequent", "nearest", "statistics"],
-})  # fmt: skip
+})

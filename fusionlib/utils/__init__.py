@@ -1,1 +1,1 @@
-"""Errors, files, source digests and distributed runs: the ground that everything else stands on."""
+"""Errors, files, code digests and distributed processes, used by all other packages."""

@@ -28,7 +28,7 @@ def test_numbers():
     assert table.to_dict() == {
         "images": 3, "words, min": 2, "words, median": 2, "words, max": 4, "tokens, min": 2, "tokens, median": 2,
         "tokens, max": 4, "distinct answers": pytest.approx(2 / 3), "distinct-1": 3 / 8, "distinct-2": 3 / 8,
-    }  # fmt: skip
+    }
     silent = statistics([answer("", torch.zeros(1, 2))])
     assert silent["distinct-1"] == silent["words, max"] == 0 and silent["tokens, max"] == 1
     with pytest.raises(FusionError, match="no answers"):
@@ -64,7 +64,7 @@ def test_nearest_of_few_and_of_zeros():
     answers = [answer("x", torch.zeros(1, 3)), answer("y", torch.ones(2, 3))]
     indices, cosines = nearest(answers, 1)
     assert indices.tolist() == [[1], [0]] and cosines.tolist() == [[0], [0]]
-    with pytest.raises(FusionError, match="k must be from 1 to the number of answers less one, 1, but is 3"):
+    with pytest.raises(FusionError, match="k must be from 1 to the number of answers minus 1, 1, but is 3"):
         nearest(answers)
 
 

@@ -55,7 +55,7 @@ def test_shuffled_of_a_name_with_its_options(store):
 def test_two_images_change_places_and_one_has_no_partner():
     a, b = feedback.ask(pictures(2), Slow())
     assert [x.text for x in feedback.ask(pictures(2), Shuffled(Slow()))] == [b.text, a.text]
-    with pytest.raises(FusionError, match="ask about more than 1"):
+    with pytest.raises(FusionError, match="at least 2 images, but got 1: ask about more"):
         feedback.ask(pictures(1), Shuffled(Slow()))
 
 

@@ -1,5 +1,5 @@
-"""LLaVA, LLaVA-NeXT and LLaVA-OneVision, tiny and random, through the call that users make: answers and their features,
-compared with what transformers alone gives, batches, decoding, and what cannot be had."""
+"""Tiny random LLaVA, LLaVA-NeXT and LLaVA-OneVision through the public API: answers and features against plain
+transformers, batches, decoding, and models that are missing or unsuitable."""
 
 import http.server
 import json
@@ -171,7 +171,7 @@ def test_settings_tell_what_decides_the_answer(copy, images):
     assert llava.model == "copy" and llava.encoder == "last hidden states"
     assert llava.settings == {
         "dtype": "float32", "quantize": "", "max_new_tokens": 128, "temperature": 0.0, "pool": "tokens"
-    }  # fmt: skip
+    }
     assert json.loads(json.dumps(llava.settings)) == llava.settings
     assert Llava(model=str(copy), temperature=1.0, seed=3).settings["seed"] == 3
     half = Llava(model=str(copy), dtype="bfloat16", max_new_tokens=4)
@@ -277,7 +277,7 @@ def seven_billion(copy):
     sight = CLIPVisionConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
         patch_size=14, projection_dim=768,
-    )  # fmt: skip
+    )
     config = LlavaConfig(vision_config=sight, text_config=LlamaConfig(vocab_size=32064), dtype="float16")
     config.save_pretrained(copy)
     return copy
@@ -360,7 +360,7 @@ def hub(models, tmp_path, monkeypatch):
 
 
 def test_nothing_is_fetched_unasked(hub):
-    with pytest.raises(FusionError, match=r"lab/tiny is not on this machine, .*`hf download lab/tiny`, or set downl"):
+    with pytest.raises(FusionError, match=r"lab/tiny is not on this machine; .*`hf download lab/tiny`, or set down"):
         Llava(model="lab/tiny")
     with pytest.raises(FusionError, match=r"`hf download lab/tiny --revision v2`"):
         Llava(model="lab/tiny", revision="v2")
@@ -387,7 +387,7 @@ def test_a_model_is_fetched_when_asked_for_and_found_ever_after(hub, models, ima
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"model": "lab/gated"}, "lab/gated is given only to those who accept its terms: .*lab/gated, .*`hf auth lo"),
+        ({"model": "lab/gated"}, "lab/gated is available only to those who accept its terms: .*lab/gated, .*`hf auth"),
         ({"model": "lab/tiny", "revision": "v9"}, "lab/tiny has no revision v9 on the Hub"),
         ({"model": "nobody/nothing"}, "nobody/nothing is not on the Hub, or private"),
     ],

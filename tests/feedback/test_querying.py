@@ -1,4 +1,4 @@
-"""Asking and encoding: nothing is asked twice, nothing is lost, whatever fails, is interrupted, killed or shared."""
+"""Querying and encoding: no question is asked twice and no answer lost on failures, interrupts, kills or sharing."""
 
 import importlib
 import json
@@ -254,9 +254,9 @@ def test_the_bar_tells_how_much_the_answers_will_take(monkeypatch, store):
     answers = feedback.ask(pictures(1), backend) * 32
     monkeypatch.setattr(querying.shutil, "disk_usage", lambda _: type("", (), {"free": 5e8}))
     gigabytes = 1936 * 128 * 2048 * 2 / 1e9  # in half precision
-    assert querying._facts(3, answers, 1936, store) == {
-        "failed": 3, "GB to come": pytest.approx(gigabytes), "GB free": 0.5}  # fmt: skip
-    assert querying._facts(0, answers, None, None) == querying._facts(0, [], 1936, None) == {"failed": 0}
+    assert querying._postfix(3, answers, 1936, store) == {
+        "failed": 3, "GB to come": pytest.approx(gigabytes), "GB free": 0.5}
+    assert querying._postfix(0, answers, None, None) == querying._postfix(0, [], 1936, None) == {"failed": 0}
 
 
 def test_unknown_back_ends_and_options_are_told_the_choices(images):

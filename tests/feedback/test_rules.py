@@ -1,4 +1,4 @@
-"""The rule-based analyst measures what it says it measures, and its advice follows from that."""
+"""The `rules` back end: image statistics against known values, and the advice that follows from them."""
 
 import math
 

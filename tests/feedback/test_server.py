@@ -114,7 +114,7 @@ def completion(content, finish_reason="stop", **message):
     return {
         "id": "1", "object": "chat.completion", "created": 0, "model": "tiny",
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -197,9 +197,9 @@ def test_forms_of_an_answer(stub, body, text):
 @pytest.mark.parametrize(
     "body, sentence",
     [
-        (completion("", finish_reason="length"), "tiny spent 128 tokens without a word .* raise max_tokens"),
-        (completion(None, finish_reason="content_filter"), "held the answer of tiny back"),
-        ({"choices": []}, "should answer as the OpenAI API does, but does not .*mend url"),
+        (completion("", finish_reason="length"), "tiny used up 128 tokens before its answer .* raise max_tokens"),
+        (completion(None, finish_reason="content_filter"), "withheld the answer of tiny"),
+        ({"choices": []}, "should answer as the OpenAI API does, but does not .*correct url"),
         (["something", "else"], "should answer as the OpenAI API does"),
         (b'{"choices": [{"mess', "should answer as the OpenAI API does"),
     ],
@@ -243,7 +243,7 @@ def test_after_the_last_try_an_image_fails_and_the_others_do_not(stub):
     assert (first.text, third.text) == ("first", "third")
     assert [other.text for other in others] == [expected(image) for image in images[4:]]
     for failed in (second, fourth):
-        assert isinstance(failed, FusionError) and "500: out of memory; the server's log tells why" in str(failed)
+        assert isinstance(failed, FusionError) and "500: out of memory; see the server's log" in str(failed)
 
 
 def test_too_slow(stub):
@@ -299,7 +299,7 @@ def test_an_interrupt_ends_the_wait(stub, request):
     "status, body, sentence",
     [
         (401, {"error": {"message": "Invalid key"}}, "says 401: Invalid key; put a key .none is set. .*OPENAI_API_KEY"),
-        (403, {"detail": "No"}, "says 403: No; put a key"),
+        (403, {"detail": "No"}, "says 403: No; put a key .none is set"),
         (404, {"error": {"message": "no model tiny"}}, "says 404: no model tiny; set model to .* it lists: tiny"),
         (302, {}, "redirects to http://elsewhere.invalid/v1: give the final address"),
     ],
@@ -347,8 +347,8 @@ def test_the_key_is_sent_and_shown_nowhere(stub, monkeypatch, tmp_path, caplog):
         ("localhost:8000/v1", "must start with http:// or https://"),
         ("http:///v1", "must start with http:// or https:// and a host"),
         ("http://localhost:80a/v1", "must start with http:// or https:// and a host"),
-        ("http://localhost:8000", "must name the path of the API, mostly /v1"),
-        ("http://localhost:8000/", "must name the path of the API, mostly /v1"),
+        ("http://localhost:8000", "must include the path of the API, usually /v1"),
+        ("http://localhost:8000/", "must include the path of the API, usually /v1"),
         (f"http://me:{KEY}@localhost:8000/v1", "must be a plain address"),
         (f"http://localhost:8000/v1?key={KEY}", "must be a plain address"),
     ],
@@ -376,7 +376,7 @@ def test_the_only_model_is_found_and_others_are_listed(stub):
     with pytest.raises(FusionError, match="lists no model: name"):
         Server(stub.url)
     stub.models = None
-    with pytest.raises(FusionError, match="says 404: Not Found; mend url, which ends in /v1 with most servers"):
+    with pytest.raises(FusionError, match="says 404: Not Found; correct url, which for most servers ends in /v1"):
         Server(stub.url)
 
 
@@ -411,7 +411,7 @@ class Serving:
         environment = {
             **os.environ, "HF_HUB_CACHE": str(self.cache), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+        }
         environment.pop("OPENAI_API_KEY", None)
         command = [Path(sys.executable).with_name("transformers"), "serve", MODEL, "--device", "cpu"]
         with self.log.open("ab") as log:

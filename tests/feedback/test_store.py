@@ -1,4 +1,4 @@
-"""The store: lazy features, two writers, what a crash leaves, and files that are missing, damaged or no store."""
+"""The store: lazy features, two writers, crashes, and files that are missing, damaged or not a store."""
 
 import pickle
 import sqlite3
@@ -29,7 +29,7 @@ def answer(number=0, value=None, **changes):
         "name": str(number), "image": f"{number:064d}", "question": "q", "text": "t", "backend": "rules", "model": "m",
         "revision": "", "settings": "{}", "encoder": "e", "seconds": 0.1, "tokens": 2, "asked": "2026-01-01",
         "kept": torch.full((2, 4), float(number if value is None else value)),
-    }  # fmt: skip
+    }
     return feedback.Answer(**{**record, **changes})
 
 
@@ -116,7 +116,7 @@ def test_an_answer_that_lost_its_features_is_asked_again_with_a_warning(store):
     first = feedback.ask(pictures(3), Slow(), store=store, batch=1)
     path = store.folder / "features" / store.frame().file[1]
     path.unlink()
-    with pytest.warns(UserWarning, match=rf"{path.name} is not there any more: the features of 1 answers are lost"):
+    with pytest.warns(UserWarning, match=rf"{path.name} is missing: the features of 1 answers are lost"):
         again = feedback.ask(pictures(3), Slow(), store=store)
     assert len(store) == 3 and all(torch.equal(a.features, b.features) for a, b in zip(first, again))
 
@@ -153,8 +153,8 @@ def test_a_store_of_another_version_is_refused(tmp_path):
 
 def test_a_writer_that_waits_too_long_says_so(store, monkeypatch):
     monkeypatch.setattr(stores.sqlite3, "connect", lambda *a, _c=sqlite3.connect, **k: _c(*a, **{**k, "timeout": 0.05}))
-    with store._base() as base:
-        base.execute("BEGIN IMMEDIATE")
+    with store._connect() as connection:
+        connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(FusionError, match=r"database is locked.*another process"):
             store.put([answer()])
     store.put([answer()])

@@ -54,7 +54,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=base, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         additional_special_tokens=["<image>", "<video>"], model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+    )
 
 
 def build(family: str, folder: Path, seed: int = 0, template: str | None = TEMPLATE) -> Path:
@@ -64,11 +64,11 @@ def build(family: str, folder: Path, seed: int = 0, template: str | None = TEMPL
     text = dict(
         vocab_size=len(words), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
+    )
     sight = dict(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
         patch_size=PATCH, initializer_range=0.3,
-    )  # fmt: skip
+    )
     square = {"height": SIDE, "width": SIDE}
     sizes = {"size": {"shortest_edge": SIDE}, "crop_size": square}
     ends = {"tokenizer": words, "chat_template": template}
@@ -82,18 +82,18 @@ def build(family: str, folder: Path, seed: int = 0, template: str | None = TEMPL
         config = LlavaNextConfig(
             vision_config=CLIPVisionConfig(**sight), text_config=MistralConfig(**text), image_token_index=image,
             image_grid_pinpoints=PINPOINTS,
-        )  # fmt: skip
+        )
         processor = LlavaNextProcessor(LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **sizes), **clip)
     elif family == "llava_onevision":
         config = LlavaOnevisionConfig(
             vision_config=SiglipVisionConfig(**sight), text_config=Qwen2Config(**text), image_token_index=image,
             video_token_index=video, image_grid_pinpoints=PINPOINTS,
-        )  # fmt: skip
+        )
         processor = LlavaOnevisionProcessor(
             LlavaOnevisionImageProcessor(image_grid_pinpoints=PINPOINTS, size=square),
             video_processor=LlavaOnevisionVideoProcessor(size=square), num_image_tokens=(SIDE // PATCH) ** 2,
             vision_feature_select_strategy="full", **ends,
-        )  # fmt: skip
+        )
     else:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, but is {family!r}")
     with torch.random.fork_rng(devices=[]):
