@@ -12,10 +12,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fusionlib.config import Profile
-from fusionlib.data.datasets import people
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.splits import evenly_spaced
 from fusionlib.detection.checkpoints import load_yolov5
@@ -25,7 +23,6 @@ from fusionlib.experiments.run import Run, fingerprint_pairs
 from fusionlib.experiments.stages import fused_images, network_of
 from fusionlib.feedback import backends, querying, store
 from fusionlib.feedback.controls import Shuffled
-from fusionlib.feedback.store import Answer, answer_key
 from fusionlib.inference import network
 from fusionlib.models.weights import load as load_weights
 from fusionlib.training.text_dfh import train_text_dfh
@@ -51,17 +48,13 @@ class Experiment:
 
 FULL = Experiment("full", "nothing left out")
 #: The rows of tables 6 and 7, in the paper's order.
-PAPER = (
-    Experiment("no MLLM", "the fixed prompt", text="fixed"),
-    Experiment("no Text-DFH", "text concatenated", variant="no_dfh"),
-    Experiment("CA1", "text-guided branch alone", variant="ca1"),
-    Experiment("CA2", "image-guided branch alone", variant="ca2"),
-    FULL,
-)
-CONTROLS = (
-    Experiment("no text", "zeros", text="none"),
-    Experiment("shuffled text", "another image's answer", text="shuffled"),
-)
+PAPER = (Experiment("no MLLM", "the fixed prompt", text="fixed"),
+         Experiment("no Text-DFH", "text concatenated", variant="no_dfh"),
+         Experiment("CA1", "text-guided branch alone", variant="ca1"),
+         Experiment("CA2", "image-guided branch alone", variant="ca2"),
+         FULL)
+CONTROLS = (Experiment("no text", "zeros", text="none"),
+            Experiment("shuffled text", "another image's answer", text="shuffled"))
 
 
 def fidelity_sweep(weights: Sequence[float], settings: Profile) -> dict[float, Experiment]:
@@ -89,10 +82,8 @@ class Outcome:
 class AblationStudy:
     """The pairs, networks and budget that all experiments of a run share.
 
-    Trainings are stages ablations/<name>-seed<k> of the run: interrupted ones are resumed, finished ones loaded.
-
-    Args:
-        run: with finished notebooks 01 to 03; its profile's `ablation_` settings are the budget.
+    Notebooks 01 to 03 of the run are finished; its profile's `ablation_` settings are the budget. Trainings are stages
+    ablations/<name>-seed<k> of the run: interrupted ones are resumed, finished ones loaded.
 
     Raises:
         FusionError: no labelled pairs, or notebook 03 asked a control instead of a back end that reads the image.
@@ -111,7 +102,7 @@ class AblationStudy:
         self.train = evenly_spaced(parts.dfh_train, settings.ablation_pairs)
         self.test = evenly_spaced(parts.labelled_test, settings.ablation_test)
         self.validation = evenly_spaced(parts.dfh_validation, max(1, len(self.train) // 5))
-        self.truths = [people(pair, settings.detect_size) for pair in self.test]
+        self.truths = protocols.truths(self.test, settings.detect_size)
 
     @property
     def budget(self) -> str:
@@ -120,7 +111,7 @@ class AblationStudy:
         return (f"labelled pairs of {p.detection_dataset}: {len(self.train)}, epochs: {p.ablation_epochs}, batch: "
                 f"{p.dfh_batch}, learning rate: {p.dfh_lr:g} ({p.schedule}), seeds: {p.ablation_seeds}")
 
-    def answers(self, text: str, pairs: Sequence[Pair], seed: int) -> list[Answer]:
+    def answers(self, text: str, pairs: Sequence[Pair], seed: int) -> list[store.Answer]:
         """The texts for pairs, with features of controls zero-padded or cut to the dimension of the answers.
 
         `text` is one of `TEXTS`; "shuffled" permutes the answers among these pairs, two or more, by the seed.
@@ -138,18 +129,16 @@ class AblationStudy:
 
     def method(self, experiment: Experiment, seed: int) -> Method:
         """Train an experiment, or load it, as a method; the seed is added to the profile's."""
-        settings = replace(
-            self.run.profile, seed=self.run.profile.seed + seed, dfh_epochs=self.run.profile.ablation_epochs,
-            variant=experiment.variant,
-            fidelity=self.run.profile.fidelity if experiment.fidelity is None else experiment.fidelity,
-        )
+        p = self.run.profile
+        settings = replace(p, seed=p.seed + seed, dfh_epochs=p.ablation_epochs, variant=experiment.variant,
+                           fidelity=p.fidelity if experiment.fidelity is None else experiment.fidelity)
         pairs, count = self.train + self.validation, len(self.train)
         answers = self.answers(experiment.text, pairs, settings.seed)
         stage = replace(self.run, profile=settings).stage(
             f"ablations/{experiment.name.replace(' ', '-')}-seed{settings.seed}", train_text_dfh,
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=fingerprint_pairs(pairs, self.run.data_root),
-            answers=fingerprint([answer_key(vars(answer)) for answer in answers]),
+            answers=fingerprint([store.answer_key(vars(answer)) for answer in answers]),
             **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "settle"),
         )
         if stage.provenance is None:
@@ -177,11 +166,9 @@ class AblationStudy:
         """The frozen detector's detections and the paper's metrics of a method's images of the test pairs."""
         results.fuse_method(method, self.test)
         labels, size = [pair.label for pair in self.test], self.run.profile.detect_size
-        stage = self.run.stage(
-            str((method.folder / "detections").relative_to(self.run.folder)), protocols.stock, labels=labels,
-            images=[file_fingerprint(method.image_path(pair)) for pair in self.test],
-            weights=file_fingerprint(self.weights), size=size,
-        )
+        images = [file_fingerprint(method.image_path(pair)) for pair in self.test]
+        stage = self.run.stage(method.folder / "detections", protocols.stock, labels=labels, images=images,
+                               weights=file_fingerprint(self.weights), size=size)
         file = stage.folder / "people.safetensors"
         if stage.provenance is None:
             found = protocols.stock(self.detector, [method], self.test, size)[method.name]
@@ -191,10 +178,9 @@ class AblationStudy:
         return [found[label] for label in labels], results.measure_method(method, self.test)
 
     def text_sensitivity(self, experiment: Experiment = FULL, seed: int = 0) -> dict[str, float]:
-        """Mean absolute change of a trained network's test images, in gray levels of 255.
+        """Mean absolute difference of a trained network's test images, in gray levels of 255.
 
-        Returns:
-            "answer": to its images with another image's answer; "stage 2": to the images of stage 1, for comparison.
+        "answer" is that to its images with another image's answer, "stage 2" that to the images of stage 1.
         """
         method = self.method(experiment, seed)
         fuse, answers, changes = method.make(), method.answers(self.test), []
@@ -207,4 +193,4 @@ class AblationStudy:
 
 
 def _features(answer, dim):
-    return pad(answer.features, (0, dim - answer.features.shape[1]))
+    return torch.nn.functional.pad(answer.features, (0, dim - answer.features.shape[1]))

@@ -82,8 +82,8 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
             rows[name, measure] = {"mean": mean, **interval(drawn, mean), "lowest": value.min(), "highest": value.max()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["experiment", "measure"])
     compared = compare_to_reference(resampled.estimates, reference, HIGHER_IS_BETTER, resampled_difference)
-    ends = {end: f"difference {end}" for end in ("low", "high")}
-    return table.join(compared.rename_axis(index=table.index.names).rename(columns=ends))
+    compared = compared.rename(columns={"low": "difference low", "high": "difference high"})
+    return table.join(compared.rename_axis(index=table.index.names))
 
 
 def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str) -> pd.DataFrame:
@@ -108,11 +108,9 @@ def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.Data
         text; "own-text gain", from each image's own answer in its place (NaN for `FULL`); each gain has its interval
         "gain low" to "gain high". `attrs` has measure, seeds, images, boxes and stage 1.
     """
-    sign = 1 if HIGHER_IS_BETTER[measure] else -1
-
-    def gain(name, other):
-        estimates = (resampled.estimates[experiment][measure] for experiment in (name, other))
-        difference = resampled_difference(*((sign * value, sign * drawn) for value, drawn in estimates))
+    def gain(*names):
+        estimates = [resampled.estimates[name][measure] for name in names]
+        difference = resampled_difference(*(estimates if HIGHER_IS_BETTER[measure] else estimates[::-1]))
         return [difference[key] for key in ("difference", "low", "high")]
 
     rows = {}

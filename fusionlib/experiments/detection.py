@@ -33,8 +33,7 @@ def find_people(detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int
                 refined: TextGuidedFusion, texts: Sequence[Tensor]) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
     """Detect people in every candidate image (`sources_and_results`) of labelled pairs.
 
-    Returns:
-        {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
+    Returns {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
     """
     found, truths = {}, []
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):

@@ -60,16 +60,13 @@ class Method:
 def find_methods(run: Run, names: Sequence[str]) -> list[Method]:
     """Find or train the weights of methods to compare.
 
-    Official weights are searched in a folder with the method's name, in any case, in peers/checkpoints or peers of the
-    data root, of its parent and of data/. Without them the suite trains the methods in the profile's `train_peers` by
-    their recipes, on the pairs of stage 1; an interrupted training is resumed.
+    Weights are searched in a folder with the method's name, in any case, in peers/checkpoints or peers of the data
+    root, of its parent and of data/. Without them the suite trains the methods in the profile's `train_peers` by their
+    recipes, on the pairs of stage 1; an interrupted training is resumed. Methods without weights are returned too.
 
     Args:
         run: with finished notebooks 02 to 04 where `names` has ours.
         names: of `peers.PEERS` in any case, "[85]", `OURS_STAGE_1` (images of notebook 02) and `OURS` (those of 04).
-
-    Returns:
-        A method for each name, in their order, including those without weights.
 
     Raises:
         FusionError: an unknown name, weights that do not fit, or a notebook that has to run before.

@@ -27,10 +27,8 @@ from fusionlib.utils.files import file_fingerprint, write_atomically
 BUDGET = ("epochs", "steps")  # total of all phases
 TUNABLE = ("batch", "crop", "crops", "resize", "learning_rate", "weight_decay", "clip")  # of the recipe, for each phase
 SETTINGS = ("seed", "threads", "amp", "workers", "validation")  # of the suite's profile
-NEEDS = {
-    "vgg": "torchvision's state dict of vgg16 (download.pytorch.org/models/vgg16-397923af.pth)",
-    "text": "CLIP's vector [1,512] of the plain prompt in a file, or the folder of CLIP ViT-B/32",
-}
+NEEDS = {"vgg": "torchvision's state dict of vgg16 (download.pytorch.org/models/vgg16-397923af.pth)",
+         "text": "CLIP's vector [1,512] of the plain prompt in a file, or the folder of CLIP ViT-B/32"}
 HELPERS = {"vgg": VGG16, "text": Sentence}
 
 
@@ -46,8 +44,7 @@ def train_peer(name: str, data_root: str | Path, out: str | Path | None = None, 
         vgg, text: the files of `NEEDS`, where the recipe needs one.
         settings: TUNABLE ones of the recipe, SETTINGS of the suite, and one of BUDGET instead of the recipe's epochs.
 
-    Returns:
-        The file of the weights after the last step, which `peers.build(name, weights=file)` loads.
+    Returns the file of the weights after the last step, which `peers.build(name, weights=file)` loads.
 
     Raises:
         FusionError: unknown name or setting, a missing file, or data without pairs to train and to validate on.
@@ -73,15 +70,11 @@ def train_on(run: Run, place: str, name: str, phases: list[Recipe], split: Parts
     """Train a compared method as a stage of a run, on the pairs of its stage 1; resumes an interrupted training.
 
     Args:
-        run: the run.
-        place: name of the stage; the weights are written to <place>.safetensors beside its folder.
+        place: name of the stage; the weights after the last step are written to <place>.safetensors beside its folder.
         name: one of `RECIPES`.
         phases: from `plan`.
         split: the pairs of the run.
         file: from the user, where the recipe needs one.
-
-    Returns:
-        The file of the weights after the last step.
 
     Raises:
         FusionError: no pairs to train or to validate on, or the user's file is missing.
@@ -120,8 +113,7 @@ def train_on(run: Run, place: str, name: str, phases: list[Recipe], split: Parts
 def plan(name: str, settings: dict) -> list[Recipe]:
     """The phases of a recipe with settings replaced; BUDGET is divided among them in proportion to their epochs.
 
-    Raises:
-        FusionError: an unknown setting, or an invalid value.
+    Raises FusionError for an unknown setting or an invalid value.
     """
     names = (*TUNABLE, *SETTINGS, *BUDGET)
     if wrong := [key for key in settings if key not in names]:
@@ -150,10 +142,7 @@ def helper(name: str, file: str | Path | None) -> nn.Module | None:
 
 
 class Objective(nn.Module):
-    """A peer, the helper network and the loss of the current phase as one module, whose forward pass accelerate wraps.
-
-    Maps a batch to (total loss, terms).
-    """
+    """A peer, its helper network and the loss of the current phase: one module, whose forward pass accelerate wraps."""
 
     def __init__(self, peer: Peer, helper: nn.Module | None = None):
         super().__init__()
@@ -172,7 +161,7 @@ class Objective(nn.Module):
         return recipe.optimizer(groups, weight_decay=recipe.weight_decay)
 
     def forward(self, batch: dict[str, Tensor]) -> Terms:
-        """The loss of a batch, and its terms."""
+        """The total loss of a batch, and its terms."""
         return self.loss(self.peer, batch, self.helper)
 
 

@@ -30,8 +30,6 @@ from fusionlib.utils.files import file_fingerprint, fingerprint
 
 BATCH = 4  # of retraining: small, for many steps on few images
 
-Found = dict[str, list[Tensor] | None]
-
 
 def sources(run: Run) -> list[Method]:
     """Infrared alone and visible alone as methods, whose images are the files of the pairs."""
@@ -41,13 +39,7 @@ def sources(run: Run) -> list[Method]:
 class MethodImages(PairDataset):
     """The images of one method as a detection data set: (image [3, H, W] in 0..1, people [N, 4] xyxy in pixels of it).
 
-    Args:
-        method: one with an image of each pair.
-        pairs: labelled pairs.
-        size: (H, W) of the letterboxed images.
-
-    Raises:
-        FusionError: a pair without labels.
+    The images are letterboxed to `size` (H, W). Raises FusionError for a pair without labels.
     """
 
     def __init__(self, method: Method, pairs: Sequence[Pair], size: tuple[int, int]):
@@ -71,7 +63,7 @@ def truths(pairs: Sequence[Pair], size: tuple[int, int]) -> list[Tensor]:
 
 
 def stock(detector: YOLOv5 | UltralyticsDetector, methods: Sequence[Method], pairs: Sequence[Pair],
-          size: tuple[int, int]) -> Found:
+          size: tuple[int, int]) -> dict[str, list[Tensor] | None]:
     """Detect people [n, 6] in each image of each method with one frozen detector.
 
     The result is None for a method without weights, and for one that cannot fuse all of the pairs, which is printed.
@@ -81,7 +73,7 @@ def stock(detector: YOLOv5 | UltralyticsDetector, methods: Sequence[Method], pai
 
 
 def retrained(methods: Sequence[Method], train: Sequence[Pair], validation: Sequence[Pair], test: Sequence[Pair],
-              weights: Path, run: Run) -> tuple[Found, dict[str, dict]]:
+              weights: Path, run: Run) -> tuple[dict[str, list[Tensor] | None], dict[str, dict]]:
     """Retrain a detector for each method from the same weights: detections as of `stock`, and records of `retrain`."""
     found, records = dict.fromkeys(method.name for method in methods), {}
     for method in tqdm(methods, desc="retraining", leave=False):
@@ -135,18 +127,16 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
                           f"{len(train)} and {len(validation)}: add labels, or set detection_dataset to another one.")
     images = [[pair.label, file_fingerprint(each.method.image_path(pair)), boxes.tolist()]
               for each in (train, validation) for pair, boxes in zip(each.pairs, each.truths)]
-    folder = (train.method.folder / "detector").relative_to(run.folder)
     stage = run.stage(
-        str(folder), train_detector, MethodImages, images=fingerprint([len(train), *images]),
+        train.method.folder / "detector", train_detector, MethodImages, images=fingerprint([len(train), *images]),
         weights=file_fingerprint(weights), batch=BATCH, amp=settings.amp, **settings.part("detector_", "detect_size"),
     )
     best = stage.folder / "best.safetensors"
     if stage.provenance is None:
         start = evaluate_detector(model, validation)["mAP@.5:.95"]
         train_detector(
-            model, train, stage.folder, validation=validation, epochs=settings.detector_epochs, batch_size=BATCH,
-            learning_rate=settings.detector_lr, bf16=settings.amp == "bf16", seed=settings.seed,
-            workers=settings.workers,
+            model, train, stage.folder, validation=validation, epochs=settings.detector_epochs, seed=settings.seed,
+            batch_size=BATCH, learning_rate=settings.detector_lr, bf16=settings.amp == "bf16", workers=settings.workers,
         )
         scores = [start, *pd.read_csv(stage.folder / "curves.csv")["mAP@.5:.95"]]
         epoch = max(index for index, score in enumerate(scores) if score == max(scores))
@@ -159,17 +149,16 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
 
 def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor], reference: str = OURS,
            measures: Sequence[str] = ("mAP@.5:.95", "mAP@.5", "LAMR")) -> str:
-    """Compare a method with the others in words.
+    """Compare the reference with the other methods in words.
 
     Args:
-        found: {row: predictions as for `detection.measure`, or None}, including the reference.
+        found: {method: predictions as for `detection.measure`, or None}, including the reference.
         boxes: the true boxes [m, 4] per image.
-        reference: the method that is compared with each other row.
         measures: to report; verdicts are counted for the first.
 
     Returns:
-        How many rows it is better or worse than, and how many comparisons are inconclusive; and a line for each row
-        with the verdict of `paired`, the difference, reference minus row, and its 95 % interval.
+        The numbers of verdicts; and a line for each other method with the verdict of `paired` on the reference, the
+        difference, reference minus the other, and its 95 % interval.
     """
     found = {name: predictions for name, predictions in found.items() if predictions is not None}
     others = [name for name in found if name != reference]

@@ -29,8 +29,7 @@ from fusionlib.utils.files import file_fingerprint, fingerprint, read_json, writ
 def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
     """Fuse the pairs that have no image yet, or one of other sources, as method.folder/fused/<label>.png.
 
-    Returns:
-        {label of a pair: why it could not be fused}, such as too little memory; the next call tries again.
+    Returns {label of a pair: why it could not be fused}, such as too little memory; the next call tries again.
     """
     fuse, problems = None, {}
     for pair, source, answer in tqdm(_inputs(method, pairs), desc=f"fusing by {method.name}", leave=False):
@@ -57,9 +56,8 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
                    names: Sequence[str] = conventions.PAPER) -> pd.DataFrame | None:
     """Measure the images of `fuse_method`, once for each metric, convention and state of the metrics' code.
 
-    Args:
-        method, pairs: as for `fuse_method`; pairs without an image of their current sources are left out.
-        convention, names: as for `metrics.evaluate`.
+    Pairs without an image of their current sources are left out; `convention` and `names` are as for
+    `metrics.evaluate`.
 
     Returns:
         As `evaluation.evaluate_pairs`, with the median time to fuse one of these images as `attrs["seconds"]`; None
@@ -90,11 +88,10 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
 
 
 def reading(table: pd.DataFrame, method: str = OURS) -> str:
-    """Summarise a table of `tables` in words, for a method that is its reference.
+    """Summarise a table of `tables` in words, for the method that is its reference.
 
-    Returns:
-        In how many metrics, and in which, the method is first and second among the methods with numbers; and for each
-        other method in how many metrics it is better or worse, or the comparison inconclusive.
+    It says in which metrics the method is first and second among the methods with numbers, and for each other method in
+    how many metrics it is better or worse, or the comparison inconclusive.
     """
     counts, directions = table["", "n"], table.attrs["higher_is_better"]
     if not counts[method]:
@@ -128,13 +125,11 @@ def _inputs(method: Method, pairs: Sequence[Pair]) -> list[tuple[Pair, str, Answ
 
 
 def _digest(path: Path) -> str:
-    status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+    return _digest_of(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 
-@functools.cache  # every method reads every image
-def _digest_of(path: Path, size: int, changed: int) -> str:
-    return file_fingerprint(path)
+# Every method reads every image, so digests are cached as long as size and time of a file stay the same.
+_digest_of = functools.cache(lambda path, size, modified: file_fingerprint(path))
 
 
 def _files(method: Method, pair: Pair, source: str) -> tuple[Path, Path, dict | None]:

@@ -78,11 +78,11 @@ class Run:
         """Folders whose subfolders weights and peers may hold the user's weights: at or above the data root, data/."""
         return self.data_root, self.data_root.parent, fusionlib.ROOT / "data"
 
-    def stage(self, name: str, *code: Callable, **inputs) -> "Stage":
+    def stage(self, name: str | Path, *code: Callable, **inputs) -> "Stage":
         """Open the folder of a stage for these inputs.
 
         Args:
-            name: of the stage, such as "02_fusion_network".
+            name: of the stage, such as "02_fusion_network", or the path of a folder in the run.
             code: functions and classes that compute the results (see `utils.code.code_of`).
             inputs: everything else that they depend on: plain values, and fingerprints of earlier stages.
         """
@@ -106,10 +106,9 @@ class Run:
         """The finished stage of an earlier notebook; FusionError says which notebook has to run before."""
         record = read_json(self.folder / name / "provenance.json")
         if record is None:
-            raise FusionError(
-                f"{self.folder / name} has no finished results: run notebook {name} with the same profile first "
-                f"(python -m fusionlib run --profile {self.profile.name} --only {name[:2]})"
-            )
+            command = f"python -m fusionlib run --profile {self.profile.name} --only {name[:2]}"
+            raise FusionError(f"{self.folder / name} has no finished results: run notebook {name} with the same "
+                              f"profile first ({command})")
         return Stage(self, self.folder / name, record["fingerprint"], record["inputs"])
 
 
@@ -191,11 +190,9 @@ def open_run(name: str = "quick", data_root: str = "", out: str = "", **override
 
 
 def reopen(folder: str | Path, data_root: str | Path = "") -> Run:
-    """Open an existing run to look at it: seed and threads are not set, and nothing is written.
+    """Open a run whose notebook 01 is finished to look at it: seed and threads are not set, and nothing is written.
 
-    Args:
-        folder: of a run whose notebook 01 is finished.
-        data_root: current folder of its data sets; empty: the recorded one, or else the default of its profile.
+    `data_root` is the current folder of its data sets; empty: the recorded one, or else the default of its profile.
 
     Raises:
         FusionError: no such run in the folder, or a data root that is no folder.

@@ -9,11 +9,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from fusionlib.data import medical as volumes
+from fusionlib.data import splits
 from fusionlib.data.image_io import LazyImages
 from fusionlib.data.layouts import Report, read
 from fusionlib.data.pairs import Pair
-from fusionlib.data.splits import choose, write_manifest
-from fusionlib.data.splits import fingerprint as digest_of_manifest
 from fusionlib.data.synthetic import phantom, scene
 from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments.run import Run, Stage, fingerprint_pairs
@@ -35,30 +34,25 @@ MEDICAL_QUESTION = "To make lesions and tissue easier to tell apart, how can the
 def data(run: Run) -> Report:
     """Find the pairs below the data root, and split them into training and test pairs (paper 4.1, notebook 01).
 
-    The synthetic scenes of a profile are rendered first where no data root was given.
-
-    Returns:
-        What was found; the split is `run.parts`.
+    The synthetic scenes of a profile are rendered first where no data root was given. The split is `run.parts`.
     """
     if run.data_root.is_relative_to(run.folder):
         scene.write(run.data_root / "Scenes", run.profile.scenes_train, run.profile.scenes_test, run.profile.seed)
     report = read(run.data_root)
-    stage = run.stage("01_data", read, choose, files=fingerprint_pairs(report.pairs, run.data_root))
+    stage = run.stage("01_data", read, splits.choose, files=fingerprint_pairs(report.pairs, run.data_root))
     if not stage.finished:
         manifest = stage.folder / "manifest.json"
-        write_manifest(manifest, choose(report.pairs), run.data_root)
-        stage.finish(manifest=digest_of_manifest(manifest))
+        splits.write_manifest(manifest, splits.choose(report.pairs), run.data_root)
+        stage.finish(manifest=splits.fingerprint(manifest))
     return report
 
 
 def fusion_network(run: Run) -> Stage:
     """Train the fusion network, stage 1 (paper 3.2, notebook 02); its folder has the weights and curves.csv."""
     parts, settings = run.parts, run.profile
-    stage = run.stage(
-        "02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint,
-        **settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
-                        "schedule", "settle", "validation"),
-    )
+    inputs = settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
+                           "schedule", "settle", "validation")
+    stage = run.stage("02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint, **inputs)
     if not stage.finished:
         train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
         stage.finish()
@@ -70,14 +64,12 @@ def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | 
 
     Args:
         stage: result of `fusion_network` or `text_dfh`.
-        pairs: the pairs.
         texts: for Text-DFH, features [L,D] of each pair's answer.
 
     Returns:
         Images [3,H,W] in 0..1, each read when it is indexed.
     """
-    name = stage.folder.relative_to(stage.run.folder).as_posix()
-    images = stage.run.stage(f"{name}/fused", fuse_pairs, weights=stage.fingerprint)
+    images = stage.run.stage(stage.folder / "fused", fuse_pairs, weights=stage.fingerprint)
     fuse_pairs(network_of(stage), pairs, images.folder, texts)
     if images.provenance is None:
         images.finish()
@@ -92,16 +84,7 @@ def network_of(stage: Stage) -> FusionNetwork | TextGuidedFusion:
 
 
 def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
-    """Ask about the fused image of every pair that stage 2 and the tests need (paper 3.3, notebook 03).
-
-    Args:
-        run: with a finished stage 1.
-        responder: a back end, see `feedback.make`.
-        question: for all images.
-
-    Returns:
-        An answer for each of `run.parts.asked`.
-    """
+    """Ask a back end (`feedback.make`) about the fused image of each of `run.parts.asked` (paper 3.3, notebook 03)."""
     pairs, fusion = run.parts.asked, run.finished("02_fusion_network")
     stage = run.stage(
         "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend,
@@ -116,19 +99,14 @@ def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
 
 
 def text_dfh(run: Run) -> Stage:
-    """Train Text-DFH, stage 2 (paper 3.3, notebook 04), under the profile's detector or, without one, under L_f alone.
-
-    The stage's folder has the weights and curves.csv.
-    """
+    """Train Text-DFH, stage 2 (paper 3.3, notebook 04), under the profile's detector or, without one, L_f alone."""
     parts, settings = run.parts, run.profile
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
-    stage = run.stage(
-        "04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
-        detector=weights and file_fingerprint(weights),
-        **settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
-                        "validation", "settle", "instruction_", "exposure_augmentation"),
-    )
+    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
+                           "validation", "settle", "instruction_", "exposure_augmentation")
+    stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
+                      detector=weights and file_fingerprint(weights), **inputs)
     if not stage.finished:
         train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
                              for pairs in (parts.dfh_train, parts.dfh_validation))
@@ -141,12 +119,8 @@ def text_dfh(run: Run) -> Stage:
 def medical(run: Run, modalities: Sequence[str]) -> Run:
     """Prepare slices of medical volumes as a run within a run (paper 4.4.3, notebook 08), for the stages above.
 
-    Without medical data below the data root the volumes are procedural phantoms. Stage 2 has no detector, and is
-    trained under the fusion loss alone.
-
-    Args:
-        run: whose profile has the `medical_` settings.
-        modalities: those in place of the infrared and of the visible image, see `data.medical.read`.
+    Without medical data below the data root the volumes are procedural phantoms. `modalities` are those in place of the
+    infrared and of the visible image, see `data.medical.read`. Stage 2 is trained under the fusion loss alone.
 
     Returns:
         A run in the folder 08_medical_fusion with finished notebook 01; `finished("01_data")` has notes and problems.
@@ -163,12 +137,11 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
         dfh_lr=p.medical_dfh_lr,
     )
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
-    stage = inner.stage(
-        "01_data", volumes.read, files=fingerprint(files), modalities=list(modalities), slices=p.medical_slices
-    )
+    inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}
+    stage = inner.stage("01_data", volumes.read, **inputs)
     if not stage.finished:
         report = volumes.read(root, stage.folder, p.medical_slices, modalities)
-        left_out = write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
+        left_out = splits.write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
         stage.finish(notes=report.notes, problems=[str(problem) for problem in report.problems + left_out])
     return inner
 

@@ -129,11 +129,7 @@ def parameters(notebook: Path) -> dict:
 
 def settings_of(notebooks: Sequence[Path], profile: str, data_root: str = "", out: str = "",
                 settings: dict | None = None) -> dict:
-    """Values for the parameters cells, from the arguments of `run`.
-
-    Raises:
-        FusionError: unknown profile, or a setting that no notebook has: a typo would otherwise be ignored for hours.
-    """
+    """Values for the parameters cells, from the arguments of `run`; FusionError for an unknown profile or setting."""
     if profile not in PROFILES:
         raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
     settings = dict(settings or {})
