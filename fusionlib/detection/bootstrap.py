@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy.special import ndtr, ndtri
 
-from fusionlib.detection.precision_recall import HEIGHTS, Matches, count, count_once, match
+from fusionlib.detection.precision_recall import HEIGHTS, HIGHER_IS_BETTER, Matches, count, count_once, match
 from fusionlib.metrics.statistics import check_reference, compare_to_reference
 from fusionlib.utils.errors import FusionError
 
@@ -83,7 +83,8 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     def difference(sample, base):
         return resampled_difference(sample, base) | ({} if len(truths) > 1 else {"p": 1.0})
 
-    table = compare_to_reference(resampled, reference, {name: name != "LAMR" for name in boxes}, difference)
+    directions = {name: HIGHER_IS_BETTER.get(name, True) for name in boxes}
+    table = compare_to_reference(resampled, reference, directions, difference)
     table.insert(5, "boxes", [boxes[name] for _, name in table.index])
     table.attrs["images"] = len(truths)
     return table

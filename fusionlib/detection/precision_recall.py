@@ -20,6 +20,8 @@ from fusionlib.utils.errors import FusionError
 
 #: Far, medium and near people by the height of their box in pixels, low <= height < high (Dollár et al., PAMI 2012).
 HEIGHTS = {"far": (0, 30), "medium": (30, 80), "near": (80, np.inf)}
+#: By measure; average precision of a range of heights is better when higher, too.
+HIGHER_IS_BETTER = {"mAP@.5": True, "mAP@.75": True, "mAP@.5:.95": True, "LAMR": False}
 
 _RECALLS = np.linspace(0, 1, 101)
 _FPPI = np.logspace(-2, 0, 9)

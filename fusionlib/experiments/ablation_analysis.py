@@ -1,4 +1,4 @@
-"""Attribution of the gain in detection to the text, with the bootstrap over images and seeds."""
+"""Attribution of the gain in detection to the text, by the bootstrap over images and seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,33 +8,25 @@ import pandas as pd
 from torch import Tensor
 
 from fusionlib.detection.bootstrap import Estimate, draw_counts, interval, resample_measures, resampled_difference
-from fusionlib.detection.precision_recall import match
+from fusionlib.detection.precision_recall import HIGHER_IS_BETTER, match
 from fusionlib.experiments.ablation import FULL, STAGE_1
 from fusionlib.metrics.statistics import compare_to_reference, summarise_comparison, verdict
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization import tables
-from fusionlib.visualization.tables import DETECTION
 
-SEEDS, IMAGES = 3, 20  # fewer seeds allow no conclusion; from fewer images an interval tends to be too narrow
-#: What a network was trained with, by the name of the experiment.
-WITH = {
-    "no text": "without any text", "no MLLM": "with one fixed sentence for every image",
-    "shuffled text": "with another image's answer",
-}  # fmt: skip
+SEEDS, IMAGES = 3, 20  # fewer seeds allow no conclusion; with fewer images intervals tend to be too narrow
+#: The text of the controls, by name of the experiment.
+WITH = {"no text": "without any text", "no MLLM": "with one fixed sentence for every image",
+        "shuffled text": "with another image's answer"}
 OWN = "own-text gain"
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Detection measures of experiments on the same images and with the same seeds.
+    """Detection measures of experiments on the same images, for the same numbers of seeds, images and boxes."""
 
-    values: {experiment: {measure: [seeds]}}. estimates: {experiment: {measure: (mean over seeds, [resamples])}}, the
-    resamples being means over seeds on drawn images and drawn seeds, the same draws for all experiments. seeds, images,
-    boxes: how many there are.
-    """
-
-    values: dict[str, dict[str, np.ndarray]]
-    estimates: dict[str, dict[str, Estimate]]
+    values: dict[str, dict[str, np.ndarray]]  # {experiment: {measure: [seeds]}}
+    estimates: dict[str, dict[str, Estimate]]  # {experiment: {measure: (mean over seeds, [resamples])}}
     seeds: int
     images: int
     boxes: int
@@ -42,15 +34,15 @@ class Resampled:
 
 def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[Tensor], resamples: int = 2000,
              seed: int = 0) -> Resampled:
-    """Draw images and seeds with replacement, the same for all experiments.
+    """Draw images and seeds with replacement, the same for all experiments, and average over the drawn seeds.
 
     Args:
         found: {experiment: per seed, predictions as for `detection.measure`}, the same seeds for all.
-        truths: true boxes [m,4] per image, of two images at least.
+        truths: true boxes [m,4] per image, of two images or more.
         resamples, seed: as for `detection.intervals`.
 
     Raises:
-        FusionError: nothing given, different numbers of seeds, a single image, or as for `detection.measure`.
+        FusionError: no experiment, different numbers of seeds, a single image, or as for `detection.measure`.
     """
     if len(truths) < 2:
         raise FusionError(f"an interval over images needs two or more, found {len(truths)}: raise ablation_test")
@@ -62,23 +54,23 @@ def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[T
     images, weights = draw_counts(len(truths), resamples, seed), draw_counts(seeds, resamples, seed + 1) / seeds
     values, estimates = {}, {}
     for name, runs in found.items():
-        each = [resample_measures(match(predictions, truths, 0, {}), images) for predictions in runs]
-        values[name] = {measure: np.array([one[measure][0] for one in each]) for measure in DETECTION}
+        measured = [resample_measures(match(predictions, truths, 0, {}), images) for predictions in runs]
+        values[name] = {measure: np.array([one[measure][0] for one in measured]) for measure in HIGHER_IS_BETTER}
         estimates[name] = {
-            measure: (of_seeds.mean(), (weights * np.stack([one[measure][1] for one in each], 1)).sum(1))
-            for measure, of_seeds in values[name].items()
+            measure: (value.mean(), (weights * np.stack([one[measure][1] for one in measured], 1)).sum(1))
+            for measure, value in values[name].items()
         }
     return Resampled(values, estimates, seeds, len(truths), sum(map(len, truths)))
 
 
 def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
-    """Every experiment, and how it differs from one of them.
+    """Compare every experiment with one of them.
 
     Returns:
         Rows indexed by (experiment, measure): "mean" over seeds with its 95 % bootstrap interval "low" to "high" over
-        images and seeds, "lowest" and "highest" seed; "difference", experiment minus reference, with its interval
-        "difference low" to "difference high", its p value, "p_holm", corrected for all comparisons in the table, and
-        the "verdict" on the experiment. The reference's own difference is NaN.
+        images and seeds; "lowest" and "highest" seed; "difference", experiment minus reference, its interval
+        "difference low" to "difference high", "p", "p_holm" and "verdict" (`metrics.statistics.compare_to_reference`),
+        NaN for the reference itself.
 
     Raises:
         FusionError: an unknown reference, or nothing to compare it with.
@@ -89,46 +81,42 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
             mean, drawn = resampled.estimates[name][measure]
             rows[name, measure] = {"mean": mean, **interval(drawn, mean), "lowest": value.min(), "highest": value.max()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["experiment", "measure"])
-    compared = compare_to_reference(resampled.estimates, reference, DETECTION, resampled_difference)
-    ends = {end: f"difference {end}" for end in ("low", "high")}
-    return table.join(compared.rename_axis(index=table.index.names).rename(columns=ends))
+    compared = compare_to_reference(resampled.estimates, reference, HIGHER_IS_BETTER, resampled_difference)
+    compared = compared.rename(columns={"low": "difference low", "high": "difference high"})
+    return table.join(compared.rename_axis(index=table.index.names))
 
 
 def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str) -> pd.DataFrame:
     """The paper's table 7 as a table of `fusionlib.visualization`, with `FULL` as its reference."""
-    compared, names = compare(resampled), {"p_holm": "p"}
-    fields = compared[["mean", "low", "high", "difference", "p_holm"]].rename(columns=names)
+    fields = compare(resampled).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
     cells = {name: fields.loc[name].to_dict("index") for name in resampled.values}
     caption = (f"Pedestrian detection of the ablations on {dataset}, profile {profile}, one frozen detector for all, "
                f"n = {resampled.images} images with {resampled.boxes} people. {_seeds(resampled.seeds).capitalize()}, "
-               f"with its 95 % bootstrap interval over images{' and seeds' * (resampled.seeds > 1)}.")  # fmt: skip
+               f"with its 95 % bootstrap interval over images{' and seeds' * (resampled.seeds > 1)}.")
     return tables.build(cells, dict.fromkeys(cells, resampled.images), caption, FULL.name, notes, "differs in")
 
 
 def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.DataFrame:
-    """Divide the gain of stage 2 over stage 1 between training under the detector and text.
+    """Divide the gain of stage 2 over stage 1 between training under the detector and the text.
 
     Args:
         resampled: of `STAGE_1`, `FULL` and the experiments in `WITH`.
-        measure: one of detection; differences are counted so that positive ones are better.
+        measure: of detection; the signs are such that a positive gain is an improvement.
 
     Returns:
-        A row for each of them but stage 1. "mean"; "gain" over stage 1 with its interval "gain low" to "gain high":
-        what training under the detector gives with that text; "own-text gain", what each image's own answer gives
-        beyond that, with "own-text gain low" and "own-text gain high" (NaN for `FULL`). `attrs` has measure, seeds,
-        images, boxes and stage 1.
+        A row for each experiment but stage 1: "mean"; "gain" over stage 1, from training under the detector with that
+        text; "own-text gain", from each image's own answer in its place (NaN for `FULL`); each gain has its interval
+        "gain low" to "gain high". `attrs` has measure, seeds, images, boxes and stage 1.
     """
-    sign = 1 if DETECTION[measure] else -1
-
-    def gain(name, other):
-        estimates = (resampled.estimates[each][measure] for each in (name, other))
-        found = resampled_difference(*((sign * value, sign * drawn) for value, drawn in estimates))
-        return [found[key] for key in ("difference", "low", "high")]
+    def gain(*names):
+        estimates = [resampled.estimates[name][measure] for name in names]
+        difference = resampled_difference(*(estimates if HIGHER_IS_BETTER[measure] else estimates[::-1]))
+        return [difference[key] for key in ("difference", "low", "high")]
 
     rows = {}
     for name in (*WITH, FULL.name):
-        own = gain(FULL.name, name) if name != FULL.name else [np.nan] * 3
-        rows[name] = (resampled.values[name][measure].mean(), *gain(name, STAGE_1), *own)
+        own_text = gain(FULL.name, name) if name != FULL.name else [np.nan] * 3
+        rows[name] = (resampled.values[name][measure].mean(), *gain(name, STAGE_1), *own_text)
     columns = ["mean", *(f"{what}{end}" for what in ("gain", OWN) for end in ("", " low", " high"))]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(index="trained")
     table.attrs = {"measure": measure, "seeds": resampled.seeds, "images": resampled.images, "boxes": resampled.boxes,
@@ -137,21 +125,21 @@ def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.Data
 
 
 def explain(table: pd.DataFrame) -> str:
-    """How much of stage 2's gain comes from the text, in words, from the table of `attribute_gain`."""
-    facts, gain, own = table.attrs, _verdicts(table, "gain"), _verdicts(table, OWN)
+    """Summarise the table of `attribute_gain` in words: how much of stage 2's gain comes from the text."""
+    facts, gain, own_text = table.attrs, _verdicts(table, "gain"), _verdicts(table, OWN)
     total, measure = gain.loc[FULL.name], facts["measure"]
     rows = {("Stage 2 with each image's own answer against stage 1", measure): total}
     for name, phrase in WITH.items():
         row = gain.loc[name]
         share = f" ({row['difference'] / total['difference']:.0%} of that gain)" if total["verdict"] == "better" else ""
         rows[f"Stage 2 trained {phrase} against stage 1{share}", measure] = row
-        rows[f"Own answer against training {phrase}", measure] = own.loc[name]
+        rows[f"Own answer against training {phrase}", measure] = own_text.loc[name]
     lines = [
         f"{measure} on {facts['images']} images with {facts['boxes']} people, {_seeds(facts['seeds'])}: "
         f"{facts['stage 1']:.3f} for stage 1, {table.loc[FULL.name, 'mean']:.3f} for stage 2 with each image's own "
         "answer. Positive differences are improvements.",
         *summarise_comparison(pd.DataFrame.from_dict(rows, orient="index")),
-        _conclusion(total["verdict"], own["verdict"], facts["seeds"]),
+        _conclusion(total["verdict"], own_text["verdict"], facts["seeds"]),
     ]
     if facts["images"] < IMAGES:
         lines.append(f"With only {facts['images']} images the intervals tend to be too narrow.")
@@ -159,26 +147,26 @@ def explain(table: pd.DataFrame) -> str:
 
 
 def _verdicts(table, what):
-    """A gain and its interval in the columns of a comparison, with the verdict."""
+    """A gain with its interval and verdict, in the columns of `compare_to_reference`."""
     compared = table[[what, f"{what} low", f"{what} high"]].set_axis(["difference", "low", "high"], axis=1)
     return compared.assign(verdict=[verdict(row, True) for _, row in compared.iterrows()])
 
 
-def _conclusion(gain, own, seeds):
+def _conclusion(gain, own_text, seeds):
     if seeds < SEEDS:
         return (f"No conclusion about the text can be drawn from {'one seed' if seeds == 1 else f'{seeds} seeds'}: "
-                "another seed may reverse the order.")  # fmt: skip
+                "another seed may reverse the order.")
     if gain != "better":
         return "Without a significant gain over stage 1 there is nothing to attribute to the text."
-    more, rest = ([phrase for name, phrase in WITH.items() if (own[name] == "better") == wanted]
-                  for wanted in (True, False))  # fmt: skip
+    beaten, rest = ([phrase for name, phrase in WITH.items() if (own_text[name] == "better") == better]
+                    for better in (True, False))
     if not rest:
         return "The text matters here: each image's own answer improves significantly on all three controls."
-    if not more:
+    if not beaten:
         return ("No effect of the text is shown here: the own answer improves significantly on none of the three "
-                "controls, so training under the detector suffices to explain the gain.")  # fmt: skip
-    return (f"The own answer improves significantly on training {' and '.join(more)}, but not on training "
-            f"{' and '.join(rest)}.")  # fmt: skip
+                "controls, so training under the detector suffices to explain the gain.")
+    return (f"The own answer improves significantly on training {' and '.join(beaten)}, but not on training "
+            f"{' and '.join(rest)}.")
 
 
 def _seeds(count):

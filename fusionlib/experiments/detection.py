@@ -1,4 +1,4 @@
-"""Pedestrian detection in the source, fused and refined images of a pair."""
+"""Pedestrian detection in the source, fused and refined images of pairs."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,33 @@ from tqdm.auto import tqdm
 
 from fusionlib.data.datasets import letterbox, people
 from fusionlib.data.pairs import Pair, load
+from fusionlib.detection.detectors import detect
+from fusionlib.detection.precision_recall import measure
 from fusionlib.inference.network import fuse
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 
 
-def sources_and_results(
-    pair: Pair, size: tuple[int, int], network: FusionNetwork, refined: TextGuidedFusion | None = None,
-    text: Tensor | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
-    """The images of one pair in which people are looked for, each [3,h,w] in 0..1 at the detector's size.
+def sources_and_results(pair: Pair, size: tuple[int, int], network: FusionNetwork,
+                        refined: TextGuidedFusion | None = None, text: Tensor | None = None) -> dict[str, Tensor]:
+    """The candidate images of one pair, each [3,h,w] in 0..1, letterboxed to the detector's size.
 
-    infrared (three equal channels), visible, their mean, and fused by stage 1 and refined by Text-DFH where given.
+    "infrared" (three equal channels), "visible", their "mean", "fused" by stage 1, and "refined" by Text-DFH if given.
     """
     ir, visible, _ = letterbox(*load(pair), size)
     images = {"infrared": ir.expand(3, -1, -1), "visible": visible, "mean": (ir + visible) / 2,
-              "fused": fuse(network, ir, visible)}  # fmt: skip
+              "fused": fuse(network, ir, visible)}
     if refined is not None:
         images["refined"] = fuse(refined, ir, visible, text)
     return images
 
 
-def find_people(
-    detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int], network: FusionNetwork,
-    refined: TextGuidedFusion, texts: Sequence[Tensor],
-) -> tuple[dict[str, list[Tensor]], list[Tensor]]:  # fmt: skip
-    """Detections of people in every candidate image of labelled pairs.
+def find_people(detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int], network: FusionNetwork,
+                refined: TextGuidedFusion, texts: Sequence[Tensor]) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+    """Detect people in every candidate image (`sources_and_results`) of labelled pairs.
 
-    Returns:
-        {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
+    Returns {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
     """
-    from fusionlib.detection.detectors import (
-        detect,  # here, since to fuse takes no detector, nor the seconds that one needs
-    )
-
     found, truths = {}, []
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):
         for name, image in sources_and_results(pair, size, network, refined, text).items():
@@ -51,8 +44,6 @@ def find_people(
 
 
 def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor]) -> pd.DataFrame:
-    """Detection of people per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
-    from fusionlib.detection.precision_recall import measure
-
+    """Detection measures per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
     table = pd.DataFrame({name: measure(boxes, truths, heights={}) for name, boxes in found.items()}).T
     return table.astype({"images": int, "boxes": int})

@@ -1,4 +1,4 @@
-"""Where the weights of each compared method are from: an official release, a training of the suite, or nowhere."""
+"""Compared methods and the origin of their weights: an official release, the user, or a training of the suite."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from fusionlib.experiments import peer_training
 from fusionlib.experiments.run import Run
 from fusionlib.experiments.stages import network_of
 from fusionlib.feedback.store import Answer
-from fusionlib.inference.network import fuse
+from fusionlib.inference.network import fuse, image_path
 from fusionlib.peers import checkpoints
 from fusionlib.peers.objectives import Sentence
 from fusionlib.peers.recipes import RECIPES, architecture_only
@@ -34,10 +34,10 @@ Fuse = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class Method:
     """A row of the tables.
 
-    origin: where its weights are from, for people; what follows a colon is the reason for "no weights". folder: of its
-    results, None without weights. make: loads the network, and gives the function that fuses an infrared image [1,H,W]
-    and a visible one [3,H,W], with a text [L,D] where the method has answers, to [3,H,W], all in 0..1. answers: of the
-    language model about these pairs, in their order; None for a method without them.
+    origin: of its weights, in words; "no weights" is followed by a colon and the reason. folder: of its results, None
+    without weights. make: loads the network and returns the function that fuses infrared [1,H,W] and visible [3,H,W],
+    with a text [L,D] where the method has answers, to [3,H,W], all in 0..1; None for a method that fuses nothing, which
+    has no weights or is a source itself. answers: returns the answers about pairs, in their order; None without text.
     """
 
     name: str
@@ -51,36 +51,38 @@ class Method:
         """The origin in short, for a table."""
         return self.origin.partition(":")[0]
 
+    def image_path(self, pair: Pair) -> Path:
+        """File of the method's image of a pair: that of the source for "infrared" and "visible", else a fused one."""
+        sources = {"infrared": pair.ir, "visible": pair.visible}
+        return sources.get(self.name) or image_path(self.folder / "fused", pair)
+
 
 def find_methods(run: Run, names: Sequence[str]) -> list[Method]:
     """Find or train the weights of methods to compare.
 
-    Official weights are looked for in a folder called like the method, in any case, in peers/checkpoints or peers of
-    the data root, of the folder around it and of data/. Without them the suite trains those that the profile's
-    `train_peers` names by their recipes, on the pairs of stage 1, and resumes what was interrupted.
+    Weights are searched in a folder with the method's name, in any case, in peers/checkpoints or peers of the data
+    root, of its parent and of data/. Without them the suite trains the methods in the profile's `train_peers` by their
+    recipes, on the pairs of stage 1; an interrupted training is resumed. Methods without weights are returned too.
 
     Args:
-        run: a run with its notebooks 02 to 04 done, where `names` has ours.
+        run: with finished notebooks 02 to 04 where `names` has ours.
         names: of `peers.PEERS` in any case, "[85]", `OURS_STAGE_1` (images of notebook 02) and `OURS` (those of 04).
-
-    Returns:
-        A method for each name, in their order, those without weights too.
 
     Raises:
         FusionError: an unknown name, weights that do not fit, or a notebook that has to run before.
     """
-    known = {name.lower(): name for name in (*SOURCES, OURS_STAGE_1, OURS)}
-    if unknown := [name for name in names if name.lower() not in known]:
-        raise FusionError(f"there is no method {unknown[0]!r} to compare: choose among {', '.join(known.values())}")
-    names = [known[name.lower()] for name in names]
-    # All files first: a wrong one shall be told before hours of training.
-    given = {name: _given(run, name) for name in names if name in peers.PEERS}
-    return [_peer(run, name, given[name]) if name in given else _ours(run, name) if name in (OURS_STAGE_1, OURS)
-            else Method(name, f"no weights: {SOURCES[name].paper}") for name in names]  # fmt: skip
+    spellings = {name.lower(): name for name in (*SOURCES, OURS_STAGE_1, OURS)}
+    if unknown := [name for name in names if name.lower() not in spellings]:
+        raise FusionError(f"there is no method {unknown[0]!r} to compare: choose among {', '.join(spellings.values())}")
+    names = [spellings[name.lower()] for name in names]
+    # All files are checked first: a wrong one must not be found after hours of training.
+    files = {name: _user_weights(run, name) for name in names if name in peers.PEERS}
+    return [_peer(run, name, files[name]) if name in files else _ours(run, name) if name in (OURS_STAGE_1, OURS)
+            else Method(name, f"no weights: {SOURCES[name].paper}") for name in names]
 
 
-def _given(run: Run, name: str) -> list[Path]:
-    """The user's files of weights for a peer, which fit it; none where there is no folder for it."""
+def _user_weights(run: Run, name: str) -> list[Path]:
+    """The user's weight files for a peer, checked to fit it; none where there is no folder for it."""
     for root in run.roots:
         for place in (root / "peers" / "checkpoints", root / "peers"):
             for folder in sorted(place.glob("*")):
@@ -106,10 +108,11 @@ def _peer(run: Run, name: str, files: list[Path]) -> Method:
             official = f"the official ones are at {SOURCES[name].weights}"
             where = official if name in RECIPES else architecture_only(name)
             return Method(name, f"no weights: {where}; they go into the folder peers/{name.lower()} beside the data")
-        if network.takes_text:
-            prompt = _prompt(run)
+        if network.takes_text:  # CLIP's vector [1,512] of Text-IF's plain prompt
+            file = _user_file(run, "text")
+            prompt = Sentence(file).vector if file else sentence_vector(PROMPT)
             digests["prompt"] = fingerprint(prompt.tolist())
-    except FusionError as error:  # something that the user has to bring; the other rows do not need it
+    except FusionError as error:  # a file that the user has to provide, and the other rows do not need
         return Method(name, f"no weights: {error}")
     stage = run.stage(f"methods/{name}", type(network), weights=digests)
 
@@ -128,14 +131,8 @@ def _train(run: Run, name: str) -> tuple[str, list[Path]]:
     phases = peer_training.plan(name, {})
     weights = peer_training.train_on(run, f"trained/{name}", name, phases, run.parts, file)
     epochs = sum(phase.epochs for phase in phases)
-    sets = ", ".join(dict.fromkeys(pair.dataset for pair in run.parts.fusion_train))
-    return f"trained by the suite, {epochs} epochs on {len(run.parts.fusion_train)} pairs of {sets}", [weights]
-
-
-def _prompt(run: Run) -> Tensor:
-    """CLIP's vector [1,512] of Text-IF's plain prompt, from the user's file or by the CLIP on this machine."""
-    file = _user_file(run, "text")
-    return Sentence(file).vector if file else sentence_vector(PROMPT)
+    datasets = ", ".join(dict.fromkeys(pair.dataset for pair in run.parts.fusion_train))
+    return f"trained by the suite, {epochs} epochs on {len(run.parts.fusion_train)} pairs of {datasets}", [weights]
 
 
 def _user_file(run: Run, needs: str) -> Path | None:
@@ -146,9 +143,9 @@ def _user_file(run: Run, needs: str) -> Path | None:
 
 
 def _ours(run: Run, name: str) -> Method:
-    trained = run.finished("04_text_dfh" if name == OURS else "02_fusion_network")
-    weights = {"fusion": file_fingerprint(run.finished("02_fusion_network").weights),
-               "trained": file_fingerprint(trained.weights)}  # fmt: skip
+    fusion = run.finished("02_fusion_network")
+    trained = run.finished("04_text_dfh") if name == OURS else fusion
+    weights = {"fusion": file_fingerprint(fusion.weights), "trained": file_fingerprint(trained.weights)}
     stage = run.stage(f"methods/{name}", fuse, weights=weights)
     origin, answers = ("stage 1 + Text-DFH", run.answers) if name == OURS else ("stage 1", None)
     return Method(name, origin, stage.folder, lambda: functools.partial(fuse, network_of(trained)), answers)

@@ -1,11 +1,10 @@
-"""Fused images and metrics of the compared methods, kept image by image, and what a table of them says.
+"""Fused images and metrics of the compared methods, stored per image, and a table of them in words.
 
-A method's folder has fused/<pair>.png, and results/<pair>.json with the fingerprint of what the image was made of, the
-seconds that it took, and its metrics.
+A method's folder has fused/<pair>.png, and results/<pair>.json with the fingerprint of the image's sources, the seconds
+that its fusion took, and its metrics.
 """
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,35 +19,31 @@ from fusionlib.data.matching import load_fused
 from fusionlib.data.pairs import Pair, load
 from fusionlib.experiments.methods import OURS, Method
 from fusionlib.feedback.store import Answer, answer_key
-from fusionlib.inference import network
 from fusionlib.metrics import conventions
 from fusionlib.metrics.statistics import LEVEL, summarise_comparison, verdict
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import file_fingerprint, fingerprint, write_json
+from fusionlib.utils.files import file_fingerprint, fingerprint, read_json, write_json
 
 
 def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
     """Fuse the pairs that have no image yet, or one of other sources, as method.folder/fused/<label>.png.
 
-    Returns:
-        {label of a pair: why it could not be fused}, such as too little memory; the next call tries again.
+    Returns {label of a pair: why it could not be fused}, such as too little memory; the next call tries again.
     """
     fuse, problems = None, {}
-    if method.folder is None:
-        return problems
     for pair, source, answer in tqdm(_inputs(method, pairs), desc=f"fusing by {method.name}", leave=False):
-        image, path = _places(method, pair)
-        if _result(image, path, source):
+        image, path, record = _files(method, pair, source)
+        if record:
             continue
         image.unlink(missing_ok=True)  # of other sources
         fuse = fuse or method.make()
         try:
             ir, visible = load(pair)
             text = answer.features if answer else None
-            began = time.perf_counter()
+            start = time.perf_counter()
             fused = fuse(ir, visible, text)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
         except FusionError as error:
             problems[pair.label] = str(error)
             continue
@@ -61,31 +56,30 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
                    names: Sequence[str] = conventions.PAPER) -> pd.DataFrame | None:
     """Measure the images of `fuse_method`, once for each metric, convention and state of the metrics' code.
 
-    Args:
-        method, pairs: as for `fuse_method`; pairs without an image of their present sources are left out.
-        convention, names: as for `metrics.evaluate`.
+    Pairs without an image of their current sources are left out; `convention` and `names` are as for
+    `metrics.evaluate`.
 
     Returns:
-        As `evaluation.evaluate_pairs`, and the median of the seconds to fuse one of these images as `attrs["seconds"]`;
-        None without weights or without any image.
+        As `evaluation.evaluate_pairs`, with the median time to fuse one of these images as `attrs["seconds"]`; None
+        without any image.
     """
     names, code = list(dict.fromkeys(names)), code_of(metrics.evaluate, load_fused)
     conventions.check(names, convention)
     rows, index, seconds = [], [], []
     for pair, source, _ in tqdm(_inputs(method, pairs), desc=f"measuring {method.name}", leave=False):
-        image, path = _places(method, pair)
-        if (result := _result(image, path, source)) is None:
+        image, path, record = _files(method, pair, source)
+        if record is None:
             continue
-        kept = result["metrics"].get(convention, {})
-        values = kept["values"] if kept.get("code") == code else {}
+        stored = record["metrics"].get(convention, {})
+        values = stored["values"] if stored.get("code") == code else {}
         if missing := [name for name in names if name not in values]:
-            images = (each[None] for each in (load_fused(image, pair), *load(pair)))
+            images = (tensor[None] for tensor in (load_fused(image, pair), *load(pair)))
             values |= {name: value.item() for name, value in metrics.evaluate(*images, missing, convention).items()}
-            result["metrics"][convention] = {"code": code, "values": values}
-            write_json(path, result)
+            record["metrics"][convention] = {"code": code, "values": values}
+            write_json(path, record)
         rows.append([values[name] for name in names])
         index.append((pair.dataset, pair.name))
-        seconds.append(result["seconds"])
+        seconds.append(record["seconds"])
     if not rows:
         return None
     frame = pd.DataFrame(rows, pd.MultiIndex.from_tuples(index, names=["dataset", "name"]), names)
@@ -94,15 +88,10 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
 
 
 def reading(table: pd.DataFrame, method: str = OURS) -> str:
-    """What a table says about a method, in words.
+    """Summarise a table of `tables` in words, for the method that is its reference.
 
-    Args:
-        table: of `tables.fusion_table`, with the method as its reference.
-        method: the row in question.
-
-    Returns:
-        In how many metrics, and in which, it is first and second among the methods with numbers; and for each other
-        method in how many metrics it is better or worse, or the comparison inconclusive.
+    It says in which metrics the method is first and second among the methods with numbers, and for each other method in
+    how many metrics it is better or worse, or the comparison inconclusive.
     """
     counts, directions = table["", "n"], table.attrs["higher_is_better"]
     if not counts[method]:
@@ -117,41 +106,34 @@ def reading(table: pd.DataFrame, method: str = OURS) -> str:
     least = compared * 2 / 2 ** int(counts[method])  # all signs alike, corrected by Holm
     if least >= LEVEL:
         return (f"{ranked} {counts[method]} images are too few for a verdict: even if they all agreed, the corrected p "
-                f"of a sign-flip test would be {min(1, least):.2g}.")  # fmt: skip
+                f"of a sign-flip test would be {min(1, least):.2g}.")
     verdicts = {  # on the method: a difference is the other one minus it
         (f"Against {other}", name): verdict({"difference": difference, "p_holm": p}, not up)
         for other in table.index[(counts > 0) & (table.index != method)] for name, up in directions.items()
         for difference, p in [table.loc[other, name][["difference", "p"]]]
-    }  # fmt: skip
+    }
     return "\n".join([ranked, *summarise_comparison(pd.DataFrame.from_dict({"verdict": verdicts}))])
 
 
 def _inputs(method: Method, pairs: Sequence[Pair]) -> list[tuple[Pair, str, Answer | None]]:
-    """Pairs, each with the fingerprint of all that its image is made of, and the answer about it."""
-    if method.folder is None:
+    """Pairs, each with the fingerprint of its image's sources and the answer about it; none if nothing is fused."""
+    if method.make is None:
         return []
     answers = method.answers(pairs) if method.answers else [None] * len(pairs)
     return [(pair, fingerprint([*map(_digest, (pair.ir, pair.visible)), answer and answer_key(vars(answer))]), answer)
-            for pair, answer in zip(pairs, answers)]  # fmt: skip
+            for pair, answer in zip(pairs, answers)]
 
 
 def _digest(path: Path) -> str:
-    status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+    return _digest_of(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 
-@functools.cache  # every method asks for every picture
-def _digest_of(path: Path, size: int, changed: int) -> str:
-    return file_fingerprint(path)
+# Every method reads every image, so digests are cached as long as size and time of a file stay the same.
+_digest_of = functools.cache(lambda path, size, modified: file_fingerprint(path))
 
 
-def _places(method: Method, pair: Pair) -> tuple[Path, Path]:
-    return network.image_path(method.folder / "fused", pair), method.folder / "results" / f"{pair.label}.json"
-
-
-def _result(image: Path, path: Path, source: str) -> dict | None:
-    """What is known of an image that is made of these sources; None where it has to be made."""
-    if not image.exists() or not path.exists():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result["sources"] == source else None
+def _files(method: Method, pair: Pair, source: str) -> tuple[Path, Path, dict | None]:
+    """The files of an image and of its record, and the record; None where the image is missing or of other sources."""
+    image, path = method.image_path(pair), method.folder / "results" / f"{pair.label}.json"
+    record = read_json(path) if image.exists() else None
+    return image, path, record if record and record["sources"] == source else None

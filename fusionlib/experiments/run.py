@@ -1,9 +1,9 @@
-"""Where a run keeps what it makes, and how it knows that something is finished already.
+"""Runs and stages: where results lie, and how a finished result is recognised.
 
-A run is a folder, data/runs/<profile> by default, with one folder per notebook: a stage. A stage has a fingerprint over
-all that its result depends on: settings, data, the stages before it and the code that computes it. A finished stage
-carries provenance.json; the same fingerprint again means that nothing is computed again. What another fingerprint
-left behind is moved aside under its own name, never deleted.
+A run is a folder, data/runs/<profile> by default, with one folder, a stage, per notebook. The fingerprint of a stage
+covers all that its result depends on: settings, data, earlier stages, and the code that computes it. A finished stage
+has a provenance.json, and is loaded while its fingerprint stays the same. Results of another fingerprint are moved
+aside, to <stage>@<fingerprint>, and never deleted.
 """
 
 import datetime
@@ -42,22 +42,22 @@ class Run:
     profile: Profile
     folder: Path
     data_root: Path
-    pairs_root: Path | None = None  # below which the pairs of notebook 01's manifest lie; None: the data root
+    pairs_root: Path | None = None  # root of the pairs in notebook 01's manifest; None: the data root
 
     @functools.cached_property
     def parts(self) -> Parts:
-        """Which pairs serve what; FusionError before notebook 01 has chosen them."""
+        """The training, validation and test pairs of each stage; FusionError before notebook 01 is finished."""
         manifest = self.finished("01_data").folder / "manifest.json"
         return parts(read_manifest(manifest, self.pairs_root or self.data_root), self.profile)
 
     def answers(self, pairs: Sequence[Pair]) -> list[Answer]:
-        """The answers about the fused images of these pairs; FusionError before notebook 03 has asked."""
+        """The answers about the fused images of these pairs; FusionError before notebook 03 is finished."""
         assigned = self.finished("03_mllm_feedback").folder / "assigned.json"
         return read_assignment(assigned, open_store(self.folder / "answers"), [pair.label for pair in pairs])
 
     @property
     def is_default(self) -> bool:
-        """Whether this is the quick profile as it is, on the embedded scenes: the run whose numbers are known."""
+        """Whether this is the unchanged quick profile on the embedded scenes, whose results are known."""
         return self.profile == PROFILES["quick"] and self.data_root.is_relative_to(self.folder)
 
     @property
@@ -75,14 +75,14 @@ class Run:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Folders in which the user's weights may lie, in folders called weights and peers: near the data, or data/."""
+        """Folders whose subfolders weights and peers may hold the user's weights: at or above the data root, data/."""
         return self.data_root, self.data_root.parent, fusionlib.ROOT / "data"
 
-    def stage(self, name: str, *code: Callable, **inputs) -> "Stage":
-        """The folder of a notebook's results, for these inputs.
+    def stage(self, name: str | Path, *code: Callable, **inputs) -> "Stage":
+        """Open the folder of a stage for these inputs.
 
         Args:
-            name: the notebook's name, such as "02_fusion_network".
+            name: of the stage, such as "02_fusion_network", or the path of a folder in the run.
             code: functions and classes that compute the results (see `utils.code.code_of`).
             inputs: everything else that they depend on: plain values, and fingerprints of earlier stages.
         """
@@ -93,27 +93,22 @@ class Run:
         return stage
 
     def weights(self, name: str) -> Path:
-        """A weight file by path or name; names are looked for in the places that the error lists.
-
-        Raises:
-            FusionError: it is in none of them.
-        """
+        """Find a weight file by path or by name; FusionError lists the folders that were searched."""
         places = [Path("."), Path(fusionlib.__file__).parent / "weights", self.data_root,
-                  *(root / "weights" for root in self.roots)]  # fmt: skip
+                  *(root / "weights" for root in self.roots)]
         for place in places:
             if (place / name).is_file():
                 return (place / name).resolve()
-        listed = ", ".join(str(p) for p in places[2:])
-        raise FusionError(f"the weights {name} are not there: put the file into one of {listed}, or give its path")
+        searched = ", ".join(map(str, places[2:]))
+        raise FusionError(f"the weights {name} are missing: put the file into one of {searched}, or give its path")
 
     def finished(self, name: str) -> "Stage":
-        """The finished stage of an earlier notebook; FusionError says which notebook to run when it is not there."""
+        """The finished stage of an earlier notebook; FusionError says which notebook has to run before."""
         record = read_json(self.folder / name / "provenance.json")
         if record is None:
-            raise FusionError(
-                f"{self.folder / name} has no finished results: run notebook {name} with the same profile first "
-                f"(python -m fusionlib run --profile {self.profile.name} --only {name[:2]})"
-            )
+            command = f"python -m fusionlib run --profile {self.profile.name} --only {name[:2]}"
+            raise FusionError(f"{self.folder / name} has no finished results: run notebook {name} with the same "
+                              f"profile first ({command})")
         return Stage(self, self.folder / name, record["fingerprint"], record["inputs"])
 
 
@@ -128,39 +123,36 @@ class Stage:
 
     @property
     def weights(self) -> Path:
-        """Where a training leaves the weights after its last epoch."""
+        """File of the weights after the last epoch of a training."""
         return self.folder / "last.safetensors"
 
     @property
     def provenance(self) -> dict | None:
-        """What `finish` recorded, or None while the stage is unfinished."""
+        """The record of `finish`, or None while the stage is unfinished."""
         record = read_json(self.folder / "provenance.json")
         return record if record and record["fingerprint"] == self.fingerprint else None
 
     @property
     def finished(self) -> bool:
-        """Whether all results are there; says so, so that a reader knows why a notebook was quick."""
+        """Whether all results are complete; prints when they are, which explains why a notebook was quick."""
         if self.provenance is None:
             return False
         print(f"{self.folder.name}: finished on {self.provenance['date']} with the same fingerprint, loaded.")
         return True
 
     def finish(self, **facts) -> None:
-        """Record that the results are complete, with facts (plain values) worth keeping."""
+        """Record that the results are complete, with further facts (plain values)."""
+        versions = {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__}
         record = {
-            "fingerprint": self.fingerprint,
-            "date": datetime.date.today().isoformat(),
-            "profile": asdict(self.run.profile),
-            "data_root": str(self.run.data_root),
-            "inputs": self.inputs,
-            "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__},
-            "facts": facts,
+            "fingerprint": self.fingerprint, "date": datetime.date.today().isoformat(),
+            "profile": asdict(self.run.profile), "data_root": str(self.run.data_root), "inputs": self.inputs,
+            "versions": versions, "facts": facts,
         }
         if distributed.process().is_main_process:
             write_json(self.folder / "provenance.json", record)
 
     def claim(self) -> None:
-        """Make the folder this fingerprint's: move another one's results aside, bring our own back."""
+        """Prepare the folder for this fingerprint: move the results of another one aside, and its own back."""
         mark = self.folder / "fingerprint.json"
         other = read_json(mark)
         if other and other["fingerprint"] != self.fingerprint:
@@ -170,42 +162,40 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(mark, {"fingerprint": self.fingerprint})
 
-    def _aside(self, mark: str) -> Path:
-        return self.folder.with_name(f"{self.folder.name}@{mark[:12]}")
+    def _aside(self, digest: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}@{digest[:12]}")
 
 
 def open_run(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:
-    """Start or continue a run: settings, folders, seed, threads, style of the figures. The first call of a notebook.
+    """Start or continue a run, and set the seed, the number of threads and the style of figures.
 
     Args:
-        name: profile.
+        name: of the profile.
         data_root: folder that holds the data sets' folders; empty: the embedded scenes (quick) or data/.
         out: folder of the run; empty: data/runs/<profile>.
         overrides: single settings, see `config.profile`.
 
     Raises:
-        FusionError: unknown profile or setting, or a data root that is not there.
+        FusionError: unknown profile or setting, or a data root that is no folder.
     """
     settings = profile(name, **overrides)
     folder = Path(out) if out else fusionlib.ROOT / "data" / "runs" / name
     root = _data_root(settings, folder, data_root)
     folder.mkdir(parents=True, exist_ok=True)
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of `accelerate launch` on this machine
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // beside))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of `accelerate launch` on this machine
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // processes))
     torch.manual_seed(settings.seed)
     set_style()
     return Run(settings, folder.resolve(), root.resolve())
 
 
 def reopen(folder: str | Path, data_root: str | Path = "") -> Run:
-    """The run that lies in a folder, to look at: neither seed nor threads are set, and nothing is written.
+    """Open a run whose notebook 01 is finished to look at it: seed and threads are not set, and nothing is written.
 
-    Args:
-        folder: of a run whose notebook 01 is done.
-        data_root: where its data sets lie now; empty: where they lay, or where a run of its profile has them.
+    `data_root` is the current folder of its data sets; empty: the recorded one, or else the default of its profile.
 
     Raises:
-        FusionError: no such run in the folder, or a data root that is not there.
+        FusionError: no such run in the folder, or a data root that is no folder.
     """
     folder = Path(folder).expanduser().resolve()
     records = (read_json(folder / name / "provenance.json") for name in ("04_text_dfh", "02_fusion_network", "01_data"))
@@ -213,15 +203,15 @@ def reopen(folder: str | Path, data_root: str | Path = "") -> Run:
     if record is None:
         raise FusionError(f"{folder}: expected the folder of a run, with finished results of notebook 01 in 01_data, "
                           "found none: run notebook 01, or choose another folder")
-    known = {f.name for f in fields(Profile)}
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in record["profile"].items() if k in known}
-    there, settings = record.get("data_root", ""), Profile(**settings)
-    data_root = data_root or (there if Path(there).is_dir() else "")
+    values = {f.name: record["profile"][f.name] for f in fields(Profile) if f.name in record["profile"]}
+    settings = Profile(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    recorded = record.get("data_root", "")
+    data_root = data_root or (recorded if Path(recorded).is_dir() else "")
     return Run(settings, folder, _data_root(settings, folder, data_root).resolve())
 
 
 def _data_root(settings: Profile, folder: Path, data_root: str | Path) -> Path:
-    """The root of the data sets: as given, or the embedded scenes of the run, a folder for each sequence, or data/."""
+    """The given root of the data sets, or the embedded scenes of the run (a folder per sequence), or data/."""
     if data_root:
         root = Path(data_root).expanduser()
         if not root.is_dir():
@@ -232,8 +222,7 @@ def _data_root(settings: Profile, folder: Path, data_root: str | Path) -> Path:
     return fusionlib.ROOT / "data"
 
 
-def listing(pairs: Sequence[Pair], root: Path) -> str:
-    """Fingerprint of which pairs lie below a root, by path and size of the images and by labels; nothing is decoded."""
-    rows = [[str(p.ir.relative_to(root)), p.ir.stat().st_size, p.visible.stat().st_size,
-             None if p.boxes is None else p.boxes.tolist()] for p in pairs]  # fmt: skip
-    return fingerprint(rows)
+def fingerprint_pairs(pairs: Sequence[Pair], root: Path) -> str:
+    """Fingerprint of pairs below a root, by path and size of the image files and by labels; nothing is decoded."""
+    return fingerprint([[str(pair.ir.relative_to(root)), pair.ir.stat().st_size, pair.visible.stat().st_size,
+                         None if pair.boxes is None else pair.boxes.tolist()] for pair in pairs])

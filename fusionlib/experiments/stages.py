@@ -1,6 +1,6 @@
-"""The stages of a run: what notebooks 02, 03, 04 and 08 and `python -m fusionlib train` do, with its bookkeeping.
+"""The stages of a run, as notebooks 01 to 04 and 08 and `python -m fusionlib train` call them.
 
-What is finished for the same settings, data and code is loaded; what was interrupted goes on.
+Results that are finished for the same settings, data and code are loaded; an interrupted training is resumed.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from fusionlib.data import medical as volumes
+from fusionlib.data import splits
 from fusionlib.data.image_io import LazyImages
 from fusionlib.data.layouts import Report, read
 from fusionlib.data.pairs import Pair
-from fusionlib.data.splits import choose, write_manifest
-from fusionlib.data.splits import fingerprint as digest_of_manifest
 from fusionlib.data.synthetic import phantom, scene
 from fusionlib.detection.checkpoints import load_yolov5
-from fusionlib.experiments.run import Run, Stage, listing
+from fusionlib.experiments.run import Run, Stage, fingerprint_pairs
 from fusionlib.feedback.querying import QUESTION, ask, write_assignment
 from fusionlib.feedback.store import Answer, LazyFeatures, open_store
 from fusionlib.inference.network import fuse_pairs, read_fused
@@ -28,41 +27,32 @@ from fusionlib.training.text_dfh import train_text_dfh
 from fusionlib.utils.distributed import best_device
 from fusionlib.utils.files import file_fingerprint, fingerprint
 
-#: What is asked about medical images; the paper's question is about pedestrians, and it names no other.
+#: The question about medical images; the paper's only question is about pedestrians.
 MEDICAL_QUESTION = "To make lesions and tissue easier to tell apart, how can the quality of this image be enhanced?"
 
 
 def data(run: Run) -> Report:
-    """Find the pairs below the data root, and choose which train and which test (paper 4.1, notebook 01).
+    """Find the pairs below the data root, and split them into training and test pairs (paper 4.1, notebook 01).
 
-    Where a profile has synthetic scenes and no data root was given, they are drawn first.
-
-    Returns:
-        What was found; the choice is `run.parts`.
+    The synthetic scenes of a profile are rendered first where no data root was given. The split is `run.parts`.
     """
     if run.data_root.is_relative_to(run.folder):
         scene.write(run.data_root / "Scenes", run.profile.scenes_train, run.profile.scenes_test, run.profile.seed)
     report = read(run.data_root)
-    stage = run.stage("01_data", read, choose, files=listing(report.pairs, run.data_root))
+    stage = run.stage("01_data", read, splits.choose, files=fingerprint_pairs(report.pairs, run.data_root))
     if not stage.finished:
         manifest = stage.folder / "manifest.json"
-        write_manifest(manifest, choose(report.pairs), run.data_root)
-        stage.finish(manifest=digest_of_manifest(manifest))
+        splits.write_manifest(manifest, splits.choose(report.pairs), run.data_root)
+        stage.finish(manifest=splits.fingerprint(manifest))
     return report
 
 
 def fusion_network(run: Run) -> Stage:
-    """Stage 1 (paper 3.2, notebook 02): train the fusion network.
-
-    Returns:
-        The finished stage, with `weights`, and curves.csv in its `folder`.
-    """
+    """Train the fusion network, stage 1 (paper 3.2, notebook 02); its folder has the weights and curves.csv."""
     parts, settings = run.parts, run.profile
-    stage = run.stage(
-        "02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint,
-        **settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
-                        "schedule", "freeze_bn_fraction", "validation"),
-    )  # fmt: skip
+    inputs = settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
+                           "schedule", "freeze_bn_fraction", "validation")
+    stage = run.stage("02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint, **inputs)
     if not stage.finished:
         train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
         stage.finish()
@@ -70,18 +60,16 @@ def fusion_network(run: Run) -> Stage:
 
 
 def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | None = None) -> LazyImages:
-    """The fused images of pairs by the weights of a finished stage; those that are missing are made.
+    """Fuse pairs with the weights of a finished stage, as files in "fused" in its folder; existing ones are kept.
 
     Args:
-        stage: `fusion_network` or `text_dfh` of a run.
-        pairs: the pairs.
+        stage: result of `fusion_network` or `text_dfh`.
         texts: for Text-DFH, features [L,D] of each pair's answer.
 
     Returns:
-        Images [3,H,W] in 0..1, each read when it is indexed; the files lie in "fused" in the stage's folder.
+        Images [3,H,W] in 0..1, each read when it is indexed.
     """
-    name = stage.folder.relative_to(stage.run.folder).as_posix()
-    images = stage.run.stage(f"{name}/fused", fuse_pairs, weights=stage.fingerprint)
+    images = stage.run.stage(stage.folder / "fused", fuse_pairs, weights=stage.fingerprint)
     fuse_pairs(network_of(stage), pairs, images.folder, texts)
     if images.provenance is None:
         images.finish()
@@ -89,28 +77,19 @@ def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | 
 
 
 def network_of(stage: Stage) -> FusionNetwork | TextGuidedFusion:
-    """The network of stage 1 or 2 with the weights of a finished stage, in evaluation mode on the best device."""
+    """Load the network of a finished stage 1 or 2, in evaluation mode on the best device."""
     fusion = stage.run.finished("02_fusion_network")
     network = load(fusion.weights).to(best_device())
     return network if stage.folder == fusion.folder else load(stage.weights, network)
 
 
 def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
-    """Ask about the fused image of every pair that stage 2 and the tests need (paper 3.3, notebook 03).
-
-    Args:
-        run: with a finished stage 1.
-        responder: a back end, see `feedback.make`.
-        question: what is asked.
-
-    Returns:
-        An answer for each of `run.parts.asked`.
-    """
+    """Ask a back end (`feedback.make`) about the fused image of each of `run.parts.asked` (paper 3.3, notebook 03)."""
     pairs, fusion = run.parts.asked, run.finished("02_fusion_network")
     stage = run.stage(
         "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend,
         model=responder.model, revision=responder.revision, settings=responder.settings, encoder=responder.encoder,
-    )  # fmt: skip
+    )
     store, labels = open_store(run.folder / "answers"), [pair.label for pair in pairs]
     answers = ask(fused_images(fusion, pairs), responder, question, store, labels)
     if not stage.finished:
@@ -120,23 +99,17 @@ def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
 
 
 def text_dfh(run: Run) -> Stage:
-    """Stage 2 (paper 3.3, notebook 04): train Text-DFH, under the profile's detector or, without one, under L_f alone.
-
-    Returns:
-        The finished stage, with `weights`, and curves.csv in its `folder`.
-    """
+    """Train Text-DFH, stage 2 (paper 3.3, notebook 04), under the profile's detector or, without one, L_f alone."""
     parts, settings = run.parts, run.profile
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
-    stage = run.stage(
-        "04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
-        detector=weights and file_fingerprint(weights),
-        **settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
-                        "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation"),
-    )  # fmt: skip
+    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
+                           "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation")
+    stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
+                      detector=weights and file_fingerprint(weights), **inputs)
     if not stage.finished:
         train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
-                             for pairs in (parts.dfh_train, parts.dfh_validation))  # fmt: skip
+                             for pairs in (parts.dfh_train, parts.dfh_validation))
         detector = weights and load_yolov5(weights, best_device())
         train_text_dfh(network_of(fusion), detector, train, validation, stage.folder, settings, parts.fusion_train)
         stage.finish()
@@ -144,39 +117,34 @@ def text_dfh(run: Run) -> Stage:
 
 
 def medical(run: Run, modalities: Sequence[str]) -> Run:
-    """The slices of medical volumes as a run inside of another (paper 4.4.3, notebook 08), for the stages above.
+    """Prepare slices of medical volumes as a run within a run (paper 4.4.3, notebook 08), for the stages above.
 
-    Without medical data below the data root the volumes are procedural phantoms. Nothing is detected in the slices, so
-    stage 2 learns from the fusion loss alone.
-
-    Args:
-        run: whose profile has the `medical_` settings.
-        modalities: the one that plays infrared and the one that plays the visible image, see `data.medical.read`.
+    Without medical data below the data root the volumes are procedural phantoms. `modalities` are those in place of the
+    infrared and of the visible image, see `data.medical.read`. Stage 2 is trained under the fusion loss alone.
 
     Returns:
-        A run in the folder 08_medical_fusion, whose pairs are chosen; `finished("01_data")` has notes and problems.
+        A run in the folder 08_medical_fusion with finished notebook 01; `finished("01_data")` has notes and problems.
     """
     root, p, folder = run.data_root, run.profile, run.folder / "08_medical_fusion"
     if not volumes.sources(root):
         print("No medical data below the data root: procedural phantoms, no patients.")
-        place = run.folder / "phantoms" / f"drawing-{phantom.DRAWING}-seed-{p.seed}"
-        root = phantom.write(place, 6, p.seed, (128, 128, 32))
+        target = run.folder / "phantoms" / f"drawing-{phantom.DRAWING}-seed-{p.seed}"
+        root = phantom.write(target, 6, p.seed, (128, 128, 32))
     files = [[str(path.relative_to(root)), path.stat().st_size] for path in volumes.sources(root)]
     settings = replace(
         p, fusion_datasets=(), fusion_epochs=p.medical_epochs, fusion_batch=p.medical_batch, fusion_crop=p.medical_crop,
         crops_per_image=1, exposure_augmentation=0.0, detector="", instruction_steps=0, dfh_epochs=p.medical_dfh_epochs,
         dfh_lr=p.medical_dfh_lr,
-    )  # fmt: skip
-    inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
-    stage = inner.stage(
-        "01_data", volumes.read, files=fingerprint(files), modalities=list(modalities), slices=p.medical_slices
     )
+    inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
+    inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}
+    stage = inner.stage("01_data", volumes.read, **inputs)
     if not stage.finished:
         report = volumes.read(root, stage.folder, p.medical_slices, modalities)
-        left_out = write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
+        left_out = splits.write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
         stage.finish(notes=report.notes, problems=[str(problem) for problem in report.problems + left_out])
     return inner
 
 
-#: By the number of the notebook: what `python -m fusionlib train` trains.
+#: The trainings of `python -m fusionlib train`, by number of the notebook.
 TRAINED = {"02": fusion_network, "04": text_dfh}

@@ -1,20 +1,19 @@
-"""Charts and maps: training curves, the attention of words, what instructions did, how tall people are.
+"""Charts: training curves, attention maps, responses to instructions, trade-offs, miss rates and heights of people.
 
-seaborn is imported where it draws: it takes a second, which a notebook without such a chart need not wait.
+seaborn, which takes a second to import, is imported by the functions that draw with it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from fusionlib.utils.errors import FusionError
-from fusionlib.visualization.style import COLOURS, array_of, pixels
+from fusionlib.visualization.style import COLOURS, array_of, pixels, subplots
 from fusionlib.visualization.tables import higher_is_better as better_upward
 
 
@@ -22,26 +21,22 @@ def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool =
     """Training curves: one panel per column, over "epoch" or "step".
 
     Args:
-        table: a csv file or a frame. A column called "validation " + name is drawn with its column, dashed.
-        columns: names of columns. Long curves are light, under their running mean over a twentieth of the length.
+        table: a csv file or a frame. A column "validation <name>" is drawn with its column, dashed.
+        columns: names of columns. Long curves are drawn light, under their running mean over a twentieth of the length.
         log: logarithmic axis of values.
 
     Raises:
         FusionError: a column that the table does not have.
     """
     frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
-    if missing := [name for name in columns if name not in frame]:
-        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    _check_columns(frame, columns)
     steps = next((name for name in ("epoch", "step") if name in frame), None)
-    x = frame[steps] if steps else frame.index
-    figure, panels = plt.subplots(1, len(columns), figsize=(0.4 + 3 * len(columns), 2.5), squeeze=False,
-                                  layout="constrained")
-    plt.close(figure)
+    x, window = frame[steps] if steps else frame.index, len(frame) // 20
+    figure, panels = subplots(1, len(columns), figsize=(0.4 + 3 * len(columns), 2.5), squeeze=False)
     for axes, name in zip(panels[0], columns):
         drawn = [(name, "training", COLOURS[0], "-"), (f"validation {name}", "validation", COLOURS[1], "--")]
         drawn = [line for line in drawn if line[0] in frame]
         for column, label, colour, dashes in drawn:
-            window = len(frame) // 20
             if window > 1:
                 axes.plot(x, frame[column], color=colour, alpha=0.3, linewidth=0.8)
             smooth = frame[column].rolling(max(window, 1), min_periods=1, center=True).mean()
@@ -59,20 +54,14 @@ def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
     """Training curves of several experiments: one panel per column, the mean over seeds in a band from least to most.
 
     Args:
-        table: rows of "epoch", the columns, and what the experiment is called; one row per seed and epoch.
-        columns: names of columns.
-        label: the column that says which experiment a row is of.
-
-    Raises:
-        FusionError: a column that the table does not have.
+        table: one row per experiment, seed and epoch, with "epoch", the columns and the label.
+        columns: as for `curves`, which says what is raised.
+        label: the column that names the experiment.
     """
     import seaborn as sns
 
-    if missing := [name for name in (label, *columns) if name not in table]:
-        raise FusionError(f"The training curves have no column {missing[0]!r}, only {', '.join(map(str, table))}.")
-    figure, panels = plt.subplots(1, len(columns), figsize=(1.6 + 3 * len(columns), 2.8), squeeze=False,
-                                  layout="constrained")
-    plt.close(figure)
+    _check_columns(table, [label, *columns])
+    figure, panels = subplots(1, len(columns), figsize=(1.6 + 3 * len(columns), 2.8), squeeze=False)
     for axes, name in zip(panels[0], columns):
         sns.lineplot(table, x="epoch", y=name, hue=label, style=label, markers=bool(table["epoch"].max() < 20),
                      dashes=False, palette=sns.color_palette("colorblind", table[label].nunique()),
@@ -86,16 +75,16 @@ def seeds(table: pd.DataFrame, columns: Sequence[str], label: str) -> Figure:
 
 
 def attention(image, maps, words: Sequence[str], average=None) -> Figure:
-    """Where each word looks: heat maps over the image, in one colour scale for all words.
+    """Attention maps of words over the image, in one colour scale.
 
     Args:
-        image: an image, shown first and gray under the maps.
-        maps: attention weights [L, h, w] of any size; stretched smoothly to the image.
+        image: an image, shown first, and in gray under the maps.
+        maps: attention weights [L, h, w] of any size, resized to the image by bilinear interpolation.
         words: L names.
-        average: map [h, w] of the average word; where given, differences to it are shown.
+        average: map [h, w] of the average word; with it, differences to it are shown.
 
     Raises:
-        FusionError: as many maps as words are needed.
+        FusionError: the numbers of words and maps differ, or are 0.
     """
     image, maps = pixels(image), array_of(maps)
     if maps.ndim != 3 or len(maps) != len(words) or not len(words):
@@ -109,9 +98,8 @@ def attention(image, maps, words: Sequence[str], average=None) -> Figure:
     columns = min(4, len(words) + 1)
     lines = math.ceil((len(words) + 1) / columns)
     height, width = image.shape[:2]
-    figure, panels = plt.subplots(lines, columns, figsize=(0.8 + 2.6 * columns, lines * (2.6 * height / width + 0.3)),
-                                  squeeze=False, layout="constrained")
-    plt.close(figure)
+    size = 0.8 + 2.6 * columns, lines * (2.6 * height / width + 0.3)
+    figure, panels = subplots(lines, columns, figsize=size, squeeze=False)
     gray = pixels(image @ np.array([0.299, 0.587, 0.114]) / 255)
     for axes in panels.flat:
         axes.axis("off")
@@ -130,32 +118,29 @@ def attention(image, maps, words: Sequence[str], average=None) -> Figure:
 
 def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
              higher_is_better: Mapping[str, bool] | None = None) -> Figure:
-    """Two measures against each other: a small point per run, a large one at the mean of the runs of a label.
+    """Two measures against each other: a small point per run, a large one at the mean over the runs of a label.
 
     Args:
         frame: one row per run, such as one weight and one seed.
-        x, y: columns with the measures; an arrow at each axis points to where it is better.
-        label: the column that says what a run is. Numbers are joined by a line in their order, dark to light.
+        x, y: columns of the measures; an arrow at each axis points to the better end.
+        label: the column that groups the runs. Numbers are joined by a line in their order, dark to light.
         higher_is_better: directions of measures that the suite does not know (`tables.higher_is_better`).
 
     Raises:
-        FusionError: a column that is not there, no run with both measures, or a measure of unknown direction.
+        FusionError: a missing column, no run with both measures, or a measure of unknown direction.
     """
     import seaborn as sns
 
-    if missing := [name for name in (x, y, label) if name not in frame]:
-        raise FusionError(f"The frame has no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+    _check_columns(frame, [x, y, label])
     frame = frame.dropna(subset=[x, y])
     if frame.empty:
         raise FusionError(f"No run has both {x} and {y}: measure at least one.")
     numbers = pd.api.types.is_numeric_dtype(frame[label])
     groups = list(frame.groupby(label, sort=numbers))
     colours = sns.color_palette("viridis", len(groups)) if numbers else COLOURS
-    figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
-    plt.close(figure)
+    figure, axes = subplots(figsize=(5.4, 3.2))
     if numbers:
-        means = [(runs[x].mean(), runs[y].mean()) for _, runs in groups]
-        axes.plot(*zip(*means), color="#999999", linewidth=1, zorder=1)
+        axes.plot(*zip(*(runs[[x, y]].mean() for _, runs in groups)), color="#999999", linewidth=1, zorder=1)
     for index, (name, runs) in enumerate(groups):
         drawn = {"color": [colours[index % len(colours)]], "marker": "osD^vPX*"[index % 8]}
         axes.scatter(runs[x], runs[y], s=14, alpha=0.5, linewidths=0, zorder=2, **drawn)
@@ -170,19 +155,16 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, label: str,
 
 
 def instruction_responses(table: pd.DataFrame) -> Figure:
-    """What instructions did: the change in the property that each names, a point per image, the median as a bar.
+    """Response to instructions: the change in the property that each names, a point per image, the median as a bar.
 
-    Args:
-        table: as `fusionlib.experiments.instruction_following.instruction_responses` makes it.
+    The table is that of `fusionlib.experiments.instruction_following.instruction_responses`.
     """
     import seaborn as sns
 
-    names = list(dict.fromkeys(table["instruction"]))
-    wordings = list(dict.fromkeys(table["wording"]))
-    figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.42 * len(names)), layout="constrained")
-    plt.close(figure)
+    names, wordings = (list(dict.fromkeys(table[column])) for column in ("instruction", "wording"))
+    figure, axes = subplots(figsize=(6.4, 0.6 + 0.42 * len(names)))
     options = {"x": "change", "y": "instruction", "hue": "wording", "order": names, "hue_order": wordings,
-               "palette": list(COLOURS[: len(wordings)]), "ax": axes}  # fmt: skip
+               "palette": list(COLOURS[: len(wordings)]), "ax": axes}
     sns.stripplot(table, **options, dodge=True, size=3, alpha=0.5, jitter=0.15)
     sns.pointplot(table, **options, dodge=0.4 if len(wordings) > 1 else False, errorbar=None, estimator="median",
                   linestyle="none", marker="|", markersize=14, legend=False)
@@ -196,16 +178,15 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
 
 
 def miss_rates(lines: Mapping[str, tuple], highlighted: str) -> Figure:
-    """Miss rate over false alarms per image, as steps in a logarithmic axis.
+    """Miss rate over false positives per image, as steps over a logarithmic axis.
 
     Args:
-        lines: {method: (false alarms per image, miss rate), as `detection.miss_rate_curve` gives them}.
+        lines: {method: (false positives per image, miss rate), from `detection.miss_rate_curve`}.
         highlighted: the method with the thicker line.
     """
-    figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
-    plt.close(figure)
-    for index, (name, (false_alarms, missed)) in enumerate(lines.items()):
-        axes.step(false_alarms, missed, where="post", label=name, color=COLOURS[index % len(COLOURS)],
+    figure, axes = subplots(figsize=(5.4, 3.4))
+    for index, (name, (false_positives, missed)) in enumerate(lines.items()):
+        axes.step(false_positives, missed, where="post", label=name, color=COLOURS[index % len(COLOURS)],
                   linestyle=("-", "--", ":")[index // len(COLOURS) % 3], linewidth=2.4 if name == highlighted else 1.2)
     axes.set(xscale="log", xlim=(0.01, 10), ylim=(0, 1), xlabel="false alarms per image", ylabel="people missed")
     axes.legend(loc="upper right")
@@ -213,17 +194,12 @@ def miss_rates(lines: Mapping[str, tuple], highlighted: str) -> Figure:
 
 
 def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
-    """How tall people are, in pixels: the share of each data set's people over a logarithmic axis of heights.
-
-    Args:
-        heights: {data set: heights in pixels}; a data set without people is named in the legend all the same.
-    """
+    """Heights of people in pixels, {data set: heights}: the share of each data set's people over a logarithmic axis."""
     import seaborn as sns
 
     named = {f"{name} (n = {len(values)})": list(values) for name, values in heights.items()}
     frame = pd.DataFrame([(name, v) for name, values in named.items() for v in values], columns=["data set", "height"])
-    figure, axes = plt.subplots(figsize=(4.6, 2.6), layout="constrained")
-    plt.close(figure)
+    figure, axes = subplots(figsize=(4.6, 2.6))
     if len(frame):
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
         sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True,
@@ -234,8 +210,11 @@ def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+def _check_columns(frame, names):
+    if missing := [name for name in names if name not in frame]:
+        raise FusionError(f"The table has no column {missing[0]!r}, only {', '.join(map(str, frame))}.")
+
+
 def _plain_log(axis):
-    """Write a logarithmic axis as 0.5, 1, 2, 5, 10 instead of powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
+    """Label a logarithmic axis as 0.5, 1, 2, 5, 10 instead of powers of ten."""
+    axis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())

@@ -1,4 +1,4 @@
-"""Tables for people and papers: coloured in a notebook, and kept as csv, LaTeX and HTML."""
+"""Export of the tables of `tables`: coloured in a notebook, and written as csv, LaTeX and HTML."""
 
 import html
 import re
@@ -48,17 +48,17 @@ _LATEX = str.maketrans({
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "∞": r"$\infty$", "\n": " ",
-})  # fmt: skip
+})
 
 
 def show_table(table: pd.DataFrame) -> Styler:
-    """A table for people: the best value red and bold, the second blue and underlined, arrows for better directions.
+    """Format a table for display: best value red and bold, second blue and underlined, arrows for better directions.
 
-    Each cell has the value, below it the interval, and the difference to the reference with p. Values that look the
-    same are marked the same. The HTML is the same each time, and all text in it is escaped.
+    Each cell has the value, below it the interval, and the difference to the reference with p. Ranks are those of the
+    rounded values, so equal texts are marked equally. The HTML is deterministic, and all text in it is escaped.
 
     Raises:
-        FusionError: not a table of this module.
+        FusionError: not a table of `tables`.
     """
     shown, classes = _texts(table)
     styler = _Table(shown, uuid=f"{zlib.crc32(table.attrs['caption'].encode()):08x}", cell_ids=False)
@@ -69,22 +69,18 @@ def show_table(table: pd.DataFrame) -> Styler:
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> list[Path]:
-    """Keep a table beside the figures, for programs, papers and people.
-
-    Args:
-        table: a table of this module.
-        path: without suffix.
+    """Write a table as csv, LaTeX and HTML.
 
     Returns:
         The files: path.csv (all numbers, unrounded), path.tex (a table environment that needs the packages booktabs and
-        xcolor, labelled tab:<name>) and path.html (a page of its own, light or dark as the reader's system is).
+        xcolor, labelled tab:<name>) and path.html (a page, light or dark as the reader's system is).
 
     Raises:
-        FusionError: not a table of this module, or a path that ends in one of these suffixes.
+        FusionError: not a table of `tables`, or a path that ends in one of these suffixes.
     """
     path = Path(path)
     if path.suffix in (".csv", ".tex", ".html"):
-        raise FusionError(f"{path}: a table is kept as csv, tex and html; give the path without {path.suffix}.")
+        raise FusionError(f"{path}: a table is written as csv, tex and html; give the path without {path.suffix}.")
     styler = show_table(table)
     flat = table.set_axis([" ".join(filter(None, column)) for column in table.columns], axis=1)
     page = _PAGE.format(title=html.escape(path.name), table=styler.to_html())
@@ -96,15 +92,15 @@ def save_table(table: pd.DataFrame, path: str | Path) -> list[Path]:
 
 
 class _Table(Styler):
-    def __repr__(self):  # without the address of the object, so that nbval finds the same text each time
+    def __repr__(self):  # without the address of the object, so that nbval finds the same text in each run
         return f"{html.unescape(self.caption)}\n{self.data.replace(chr(10), ' ', regex=True).to_string()}"
 
 
 def _texts(table):
-    """What is shown: a frame of text, lines in a cell divided by newlines, and a frame of marks "best" and so on."""
+    """The table as text, with lines of a cell separated by newlines, and the CSS classes of its cells."""
     if not {"caption", "higher_is_better"} <= set(table.attrs) or table.columns.nlevels != 2:
-        raise FusionError("This is no table of the suite (two levels of columns, a caption in attrs): make it "
-                          "with fusion_table, detection_table or build, and change neither columns nor attrs.")
+        raise FusionError("This is no table of the suite (two levels of columns, a caption in attrs): make it with "
+                          "fusion_table, detection_table or build, and change neither columns nor attrs.")
     (note, _), shown, classes = table[""].columns, {}, {}
     shown[note], classes[note] = table["", note], pd.Series("note", table.index)
     shown["n"], classes["n"] = table["", "n"].astype(str).replace("0", "–"), pd.Series("", table.index)
@@ -119,7 +115,7 @@ def _texts(table):
 
 
 def _decimals(means):
-    """Decimals for a column by its largest value: 0.523, 1.412, 12.34, 581.2, 1934, and 0.0123."""
+    """Decimals of a column by its largest value, as in 0.523, 1.412, 12.34, 581.2, 1934 and 0.0123."""
     largest = means[np.isfinite(means)].abs().max()
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     return min(2 - power, 6) if power < -1 else max(3 - max(power, 0), 0)
@@ -161,14 +157,9 @@ def _latex_table(table, name):
         rf"\caption{{{_caption(table).translate(_LATEX)}}}",
         rf"\label{{tab:{label}}}",
         rf"\begin{{tabular}}{{@{{}}ll{'r' * (len(heads) - 2)}@{{}}}}",
-        r"\toprule",
-        " & ".join(head.translate(_LATEX) for head in heads) + r" \\",
-        r"\midrule",
+        r"\toprule", " & ".join(head.translate(_LATEX) for head in heads) + r" \\", r"\midrule",
         " \\\\\\addlinespace\n".join(" & ".join(row) for row in rows) + r" \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
+        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])
 
 

@@ -98,7 +98,7 @@ def test_stock_is_the_detector_on_each_image(run, pairs, weights, capsys):
         images = MethodImages(method, pairs[:2], SIZE)
         for expected, boxes in zip(detect(detector, [images[0][0], images[1][0]]), found[name]):
             assert torch.equal(expected, boxes)
-    fused = MethodImages(methods[2], pairs, SIZE).path(pairs[1])
+    fused = methods[2].image_path(pairs[1])
     assert fused == methods[2].folder / "fused" / "Set" / "train" / "1.png" and fused.is_file()
     protocols.stock(detector, methods[:3], pairs[:3], SIZE)
     assert len(calls) == 3  # another image costs only itself
@@ -118,9 +118,9 @@ def test_retrained_detectors_are_kept(run, pairs, weights, monkeypatch):
     trainings, train = [], protocols.train_detector
 
     @functools.wraps(train)  # whose code results depend on
-    def counted(*arguments, **settings):
+    def counted(*arguments, **options):
         trainings.append(arguments[2])
-        return train(*arguments, **settings)
+        return train(*arguments, **options)
 
     monkeypatch.setattr(protocols, "train_detector", counted)
     again, same_facts = protocols.retrained(methods, pairs[:5], pairs[5:7], pairs[7:], weights, run)

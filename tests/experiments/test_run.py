@@ -108,5 +108,5 @@ def test_weights_are_looked_for_beside_the_data(tmp_path):
     run = runs.open_run("small", data_root=str(tmp_path / "data"), out=str(tmp_path / "run"))
     assert run.weights("yolov5n.pt") == tmp_path / "weights" / "yolov5n.pt"
     assert run.weights(str(tmp_path / "weights" / "yolov5n.pt")).is_file()
-    with pytest.raises(FusionError, match=r"yolov5x\.pt are not there: put the file into one of"):
+    with pytest.raises(FusionError, match=r"yolov5x\.pt are missing: put the file into one of"):
         run.weights("yolov5x.pt")
