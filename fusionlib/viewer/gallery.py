@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionlib.data.image_io import find_pictures
+from fusionlib.data.image_io import find_images
 from fusionlib.data.layouts import INFRARED, VISIBLE
 from fusionlib.data.matching import match_names
 from fusionlib.feedback.store import Answer
@@ -61,7 +61,7 @@ def of_folder(folder: Path) -> Gallery:
         FusionError: no folder, or no picture in it.
     """
     files: dict[str, dict[str, Path]] = {}  # {top folder: {name: file}}
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         top, *rest = path.relative_to(folder).with_suffix("").parts
         files.setdefault(top if rest else "", {}).setdefault("/".join(rest or [top]), path)
     names = [name for pictures in files.values() for name in pictures]

@@ -114,7 +114,7 @@ def test_two_folders_are_matched_by_name(tmp_path):
     with pytest.raises(FusionError, match=r"is a folder, .*a\.png is none: give two folders or two images"):
         of_two(tmp_path / "ours", tmp_path / "ours" / "a.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FusionError, match="No name of a picture is in both folders"):
+    with pytest.raises(FusionError, match="No image name is in both folders"):
         of_two(tmp_path / "ours", tmp_path / "empty")
 
 
