@@ -4,7 +4,6 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from fusionlib.data.image_io import as_tensor
 from fusionlib.data.synthetic.scene import render
 
 
@@ -18,11 +17,12 @@ class SceneImages(Dataset):
         self.items = []
         for index in tqdm(range(first, first + count), desc="scenes", leave=False):
             scene = render(index, seed=seed, size=size)
-            self.items += [(image, torch.from_numpy(scene.boxes)) for image in (scene.visible, scene.ir)]
+            self.items += [(image, torch.from_numpy(scene.boxes)) for image in (scene.visible, scene.ir[..., None])]
 
     def __len__(self):
         return len(self.items)
 
     def __getitem__(self, index):
         image, boxes = self.items[index]
-        return as_tensor(image).expand(3, -1, -1), boxes
+        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        return image.expand(3, -1, -1), boxes

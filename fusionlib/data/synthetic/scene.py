@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from fusionlib.data.image_io import write_image
 from fusionlib.data.synthetic.canvas import Canvas, coverage
 from fusionlib.data.synthetic.plan import Scenery, random_camera, random_light
 from fusionlib.data.synthetic.street import draw_street, random_street
@@ -153,8 +152,8 @@ def write(folder, train: int, test: int, seed: int = 0, size: tuple[int, int] = 
         annotation = folder / "Annotations" / f"{stem}.xml"
         if not (ir.exists() and visible.exists() and annotation.exists()):
             scene = render(index, seed, size)
-            write_image(ir, scene.ir)
-            write_image(visible, scene.visible)
+            for path, image in ((ir, scene.ir), (visible, scene.visible[..., ::-1])):
+                write_atomically(path, cv2.imencode(".png", image)[1].tobytes())
             write_atomically(annotation, _voc(stem, scene))
     write_atomically(marker, json.dumps({**wanted, "finished": True}).encode())
     return folder
