@@ -18,7 +18,7 @@ SIZES = ((480, 640), (1024, 1280))
 
 
 def inputs() -> dict[str, np.ndarray]:
-    """For each size an infrared uint8 [H,W] and a visible one [H,W,3] of an embedded scene.
+    """For each size an infrared uint8 [H,W] and a visible one [H,W,3] of a synthetic scene.
 
     Raises FusionError where tile by tile gives something else than the whole image.
     """

@@ -22,7 +22,7 @@ WORDS = (64, 384)  # of an answer: tokens, features
 
 
 def inputs() -> dict:
-    """Infrared [1,480,640] and visible [3,480,640] of an embedded scene, float32 in 0..1, and what to call each way."""
+    """Infrared [1,480,640] and visible [3,480,640] of a synthetic scene, float32 in 0..1, and what to call each way."""
     scene = scenes.render(0, size=SIZE)
     arrays = {"ir": np.float32(scene.ir)[None] / 255,
               "visible": np.ascontiguousarray(np.float32(scene.visible).transpose(2, 0, 1)) / 255}

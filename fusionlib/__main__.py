@@ -169,11 +169,11 @@ def _data(arguments):
 
 
 def _ask(arguments):
-    from fusionlib.data.image_io import LazyImages, find_pictures
+    from fusionlib.data.image_io import LazyImages, find_images
     from fusionlib.feedback import backends, querying
     from fusionlib.feedback.store import open_store
 
-    paths = find_pictures(arguments.images)
+    paths = find_images(arguments.images)
     names = [path.relative_to(Path(arguments.images).expanduser()).with_suffix("").as_posix() for path in paths]
     backend = backends.make(arguments.backend, **parse_settings(arguments.set))
     store = open_store(arguments.store)

@@ -77,7 +77,13 @@ class Profile:
     medical_dfh_lr: float = 1e-3
 
     def part(self, *prefixes: str) -> dict:
-        """The settings whose names begin with one of the prefixes, such as all that a stage depends on."""
+        """The settings whose names begin with one of the prefixes, such as all that a stage depends on.
+
+        Raises:
+            FusionError: a prefix of no setting, which would drop a dependence in silence.
+        """
+        if unused := [prefix for prefix in prefixes if not any(f.name.startswith(prefix) for f in fields(self))]:
+            raise FusionError(f"no setting begins with {', '.join(unused)}: name those that the stage depends on")
         return {k: v for k, v in asdict(self).items() if k.startswith(prefixes)}
 
 

@@ -32,3 +32,9 @@ def test_settings_are_plain_values_that_papermill_can_write():
     }
     with pytest.raises(FusionError, match="written as key=value, but this is 'level'"):
         parse_settings(["level"])
+
+
+def test_a_stage_cannot_depend_on_a_setting_that_is_not_there():
+    assert set(PROFILES["quick"].part("dfh_", "seed")) == {"seed", "dfh_batch", "dfh_epochs", "dfh_lr"}
+    with pytest.raises(FusionError, match="no setting begins with settle"):
+        PROFILES["quick"].part("dfh_", "settle")

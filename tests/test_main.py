@@ -104,7 +104,7 @@ def test_metrics_of_folders_with_faults(folders, capsys):
     assert "not matched: 1" in said and "not measured: 2" in said
     assert "ir/4.png: expected its partner fused in fused, found none called 4; add it or remove this one" in said
     assert "fused/2.png: expected 48x44 like its infrared source ir/2.png, found 48x10" in said
-    assert "ir/3.png: expected a whole png" in said
+    assert "ir/3.png: expected a whole png, jpg, bmp or tiff image, found 10 bytes" in said
 
 
 @pytest.mark.parametrize(("more", "message"), [
@@ -112,8 +112,8 @@ def test_metrics_of_folders_with_faults(folders, capsys):
     (["--names", ""], "Unknown metric ''"),
     (["--convention", "matlab"], "choose one of vifb, tang, cddfuse"),
     (["--out", "results"], "results: expected the name of a file that ends in .csv"),
-    (["--ir", "fused"], "are the same files"),
-    (["--fused", "nowhere"], "nowhere: expected a folder of"),
+    (["--ir", "fused"], "the fused and the infrared images are the same files"),
+    (["--fused", "nowhere"], "nowhere: expected a folder of images, found nothing"),
 ])
 def test_metrics_refuses(folders, capsys, more, message):
     assert main(["metrics", *folders, *more]) == 1
@@ -146,7 +146,7 @@ def test_ask_about_a_folder_and_once_more(folders, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--images", "nowhere"], "nowhere: expected"), (["--backend", "oracle"], "one of rules, llava, server"),
+    (["--images", "nowhere"], "nowhere: expected images"), (["--backend", "oracle"], "one of rules, llava, server"),
     (["--set", "levle=2"], "takes the options"), (["--set", "levle"], "written as key=value"),
 ])
 def test_ask_tells_what_is_wrong(folders, capsys, arguments, message):
@@ -170,8 +170,8 @@ def test_fuse_folders_twice(folders, capsys, text_dfh_weights):
 
 @pytest.mark.parametrize(("more", "message"), [
     (["--instruction", " "], "instruction must be None"), (["--align", "sift"], "align must be one of features, ecc"),
-    (["--ir", "nowhere"], "nowhere: expected a folder of"), (["--out", "ir"], "never overwritten"),
-])
+    (["--ir", "nowhere"], "nowhere: expected a folder of images"), (["--out", "ir"], "never overwritten"),
+])  # fmt: skip
 def test_fuse_tells_what_is_wrong(folders, capsys, more, message):
     assert main(["fuse", *folders[2:], "--out", "new", *more]) == 1
     assert message in capsys.readouterr().err and not Path("new").exists()

@@ -1,4 +1,4 @@
-"""Data: pairs of images, official layouts, annotations, splits, torch data sets, augmentation and synthetic scenes."""
+"""Registered image pairs: data set layouts, annotations, splits, torch data sets, augmentation, synthetic data."""
 
 import lazy_loader
 
@@ -12,4 +12,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "layouts": ["Report", "find", "pair_folders", "read"],
     "pairs": ["Pair", "Problem", "load"],
     "splits": ["choose", "fingerprint", "load_rules", "read_manifest", "summary", "write_manifest"],
-})  # fmt: skip
+})

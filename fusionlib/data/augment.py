@@ -1,4 +1,4 @@
-"""Random flip, rotation and crop of a pair together with its boxes (paper, section 4.1), from a seed."""
+"""Random flip, rotation and crop of a pair with its boxes (paper, section 4.1), and random exposure, from a seed."""
 
 import math
 
@@ -13,66 +13,61 @@ def augment(ir, visible, boxes, seed: int, crop=256, flip: bool = True, rotate="
 
     Args:
         ir, visible: float tensors [1,H,W] and [3,H,W].
-        boxes: [N,4+] xyxy in pixels, whose further columns ride along (a class index), or None, which stays None.
-        seed: any integer; another one for each picture and epoch.
-        crop: side or (height, width) of the random crop in pixels; None takes no crop. A picture that is smaller is
-            first enlarged until it covers the crop, so nothing is made up at its edges.
-        flip: mirror left and right in half of the cases.
-        rotate: "quarter" for 0 to 3 quarter turns, which are exact; a number for any angle up to so many degrees either
-            way, after which the picture is cut to the largest upright part of its own proportions without empty
-            corners; 0 for none. People lie on their side after a quarter turn: before a frozen detector, take few
-            degrees or 0.
-        min_visible: boxes of which a smaller part of the area is left in the crop are dropped, others are clipped.
-            After a free rotation a box is the upright one around the turned one, so it is loose.
+        boxes: [N,4+] xyxy in pixels, further columns (a class index) are passed through; or None.
+        seed: a different one for each image and epoch.
+        crop: side or (height, width) of the random crop in pixels, or None. A smaller image is enlarged to cover it.
+        flip: mirror left and right with probability 1/2.
+        rotate: "quarter" for 0 to 3 exact quarter turns; or the largest angle either way in degrees, after which the
+            image is cut to the largest rectangle of its aspect ratio without empty corners; 0 for none. A frozen
+            detector, which knows no people lying on their side, needs few degrees or 0.
+        min_visible: boxes with a smaller share of their area in the crop are dropped, others are clipped. After a free
+            rotation a box is the upright one around the rotated one, so it is loose.
 
-    Returns:
-        ir [1,h,w], visible [3,h,w], boxes [M,4+] float32 with M <= N, or None.
-
-    Raises FusionError where the two pictures differ in size or `rotate` is neither.
+    Returns ir [1,h,w], visible [3,h,w] and boxes [M,4+] float32 with M <= N, or None. Raises FusionError where the two
+    images differ in size or `rotate` is another string.
     """
     if ir.shape[-2:] != visible.shape[-2:]:
-        raise FusionError(f"augment: expected pictures of one size, found infrared {list(ir.shape)} and visible "
+        raise FusionError(f"augment: expected images of one size, found infrared {list(ir.shape)} and visible "
                           f"{list(visible.shape)}; register the pair first")
     if isinstance(rotate, str) and rotate != "quarter":
         raise FusionError(f"augment: expected rotate='quarter' or a number of degrees, found {rotate!r}")
     draw = torch.Generator().manual_seed(int(seed))
     flipped, turn, down, right = torch.rand(4, generator=draw, dtype=torch.float64).tolist()
-    image = torch.cat([ir, visible])  # one tensor, so that nothing can happen to one picture alone
-    moved = torch.eye(3, dtype=torch.float64)  # the same steps as a matrix for points (x, y, 1)
+    image = torch.cat([ir, visible])  # one tensor, so that both images are always treated alike
+    matrix = torch.eye(3, dtype=torch.float64)  # the same steps for points (x, y, 1)
 
     if flip and flipped < 0.5:
-        image, moved = image.flip(-1), _affine(-1, 0, image.shape[-1], 0, 1, 0) @ moved
+        image, matrix = image.flip(-1), _affine(-1, 0, image.shape[-1], 0, 1, 0) @ matrix
     if rotate == "quarter":
         for _ in range(int(4 * turn)):
-            moved = _affine(0, 1, 0, -1, 0, image.shape[-1]) @ moved
+            matrix = _affine(0, 1, 0, -1, 0, image.shape[-1]) @ matrix
             image = torch.rot90(image, 1, (-2, -1))
     elif rotate:
         image, step = _rotate(image, rotate * (2 * turn - 1))
-        moved = step @ moved
+        matrix = step @ matrix
     if crop is not None:
         height, width = (crop, crop) if isinstance(crop, int) else crop
         image, step = _enlarge(image, height, width)
         top = int(down * (image.shape[-2] - height + 1))
         left = int(right * (image.shape[-1] - width + 1))
         image = image[..., top : top + height, left : left + width]
-        moved = _affine(1, 0, -left, 0, 1, -top) @ step @ moved
+        matrix = _affine(1, 0, -left, 0, 1, -top) @ step @ matrix
 
     if boxes is not None:
-        boxes = _move_boxes(torch.as_tensor(boxes, dtype=torch.float32), moved, *image.shape[-2:], min_visible)
+        boxes = _move_boxes(torch.as_tensor(boxes, dtype=torch.float32), matrix, *image.shape[-2:], min_visible)
     return image[:1].contiguous(), image[1:].contiguous(), boxes
 
 
 def random_exposure(image, seed: int):
-    """Another exposure of an image [C,H,W] in 0..1: a gamma from 1/3 to 3, a gain from .5 to 1.3, an offset to .4.
+    """Change the exposure of [C,H,W] in 0..1: gamma 1/3 to 3 in 70 %, gain .5 to 1.3 and offset -.1 to .4 in 50 %.
 
-    Each comes in some cases only. A pure function of its arguments. Training pairs of a few nights hold no daylight;
-    what a network makes of bright images must then come from this.
+    A pure function of its arguments. Training pairs of a few nights lack the bright images of a day.
     """
     draw = torch.Generator().manual_seed(int(seed))
-    curved, moved, gamma, gain, offset = torch.rand(5, generator=draw).tolist()
+    curved, scaled, gamma, gain, offset = torch.rand(5, generator=draw).tolist()
     if curved < 0.7:
         image = image.clamp_min(1e-4) ** 3 ** (2 * gamma - 1)
-    if moved < 0.5:
+    if scaled < 0.5:
         image = (image * (0.5 + 0.8 * gain) + 0.5 * offset - 0.1).clamp(0, 1)
     return image
 
@@ -82,40 +77,38 @@ def _affine(*rows):
 
 
 def _rotate(image, degrees):
-    """Rotate anticlockwise about the centre and cut to the part of the same proportions without empty corners."""
+    """Rotate anticlockwise about the centre and cut to the aspect ratio without empty corners; also the matrix."""
     height, width = image.shape[-2:]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    from torchvision.transforms.v2 import InterpolationMode, functional  # here, for it takes two seconds to import
+    from torchvision.transforms.v2 import InterpolationMode, functional  # here, since the import takes two seconds
 
-    turned = functional.rotate(image, degrees, InterpolationMode.BILINEAR)
-    # The upright rectangle s w x s h, seen from the turned picture, is s (w |cos| + h |sin|) wide and s (w |sin| +
-    # h |cos|) high; one pixel less at each edge, where bilinear interpolation reaches beyond the picture.
+    rotated = functional.rotate(image, degrees, InterpolationMode.BILINEAR)
+    # The upright rectangle s w x s h, seen from the rotated image, is s (w |cos| + h |sin|) wide and s (w |sin| +
+    # h |cos|) high; one pixel less at each edge, where bilinear interpolation reaches beyond the image.
     scale = min(width / (width * abs(cos) + height * abs(sin)), height / (width * abs(sin) + height * abs(cos)))
     h, w = max(int(scale * height) - 2, 1), max(int(scale * width) - 2, 1)
     top, left = (height - h) // 2, (width - w) // 2
     x, y = width / 2, height / 2
     step = _affine(cos, sin, x - cos * x - sin * y - left, -sin, cos, y + sin * x - cos * y - top)
-    return turned[..., top : top + h, left : left + w], step
+    return rotated[..., top : top + h, left : left + w], step
 
 
 def _enlarge(image, height, width):
-    """Enlarge an image until it covers height x width, if it does not yet."""
+    """Enlarge an image that does not cover height x width; also the matrix."""
     h, w = image.shape[-2:]
-    scale = max(height / h, width / w, 1.0)
-    size = [max(round(h * scale), height), max(round(w * scale), width)] if scale > 1 else [h, w]
-    if size != [h, w]:
-        image = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    scale = max(height / h, width / w)
+    if scale <= 1:
+        return image, torch.eye(3, dtype=torch.float64)
+    size = max(round(h * scale), height), max(round(w * scale), width)
+    image = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     return image, _affine(size[1] / w, 0, 0, 0, size[0] / h, 0)
 
 
-def _move_boxes(boxes, moved, height, width, min_visible):
+def _move_boxes(boxes, matrix, height, width, min_visible):
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).cpu().double()  # MPS has no float64
-    corners = corners @ moved[:2, :2].T + moved[:2, 2]
+    corners = corners @ matrix[:2, :2].T + matrix[:2, 2]
     whole = torch.cat([corners.amin(1), corners.amax(1)], 1)
     clipped = torch.minimum(whole.clamp(min=0), torch.tensor([width, height] * 2))
-    kept = (_area(clipped) > 0) & (_area(clipped) >= min_visible * _area(whole))
-    return torch.cat([clipped.float().to(boxes.device), boxes[:, 4:]], 1)[kept.to(boxes.device)]
-
-
-def _area(boxes):
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    area, whole_area = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (clipped, whole))
+    visible = (area > 0) & (area >= min_visible * whole_area)
+    return torch.cat([clipped.float().to(boxes.device), boxes[:, 4:]], 1)[visible.to(boxes.device)]

@@ -1,4 +1,4 @@
-"""Images as people have them (files, arrays, PIL images, tensors) as tensors in 0..1, and back to what they were."""
+"""Convert files, arrays, PIL images and tensors to float tensors in 0..1 and back to their original type."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from fusionlib.utils.errors import FusionError
 
 @dataclass(frozen=True)
 class Image:
-    """An image in 0..1, what to call it in messages, and the way back.
+    """An image in 0..1 with its name for error messages and the conversion back.
 
-    `pixels`: float32 [1 or 3, H, W], contiguous. `bits`: 8 or 16 of whole numbers, 0 of floats. `restore` takes float
-    pixels of the same shape to the kind, type, device and transparency of the image that was given.
+    `pixels`: float32 [1 or 3, H, W], contiguous. `bits`: 8 or 16 for integers, 0 for floats. `restore` converts float
+    pixels of the same shape to the class, dtype, device and transparency of the original image.
     """
 
     name: str
@@ -38,25 +38,22 @@ class Image:
         return not torch.equal(self.pixels, self.pixels[:1].expand_as(self.pixels))
 
     def as_infrared(self) -> Tensor:
-        """[1,H,W]: of equal channels the first, of colours the luma."""
+        """[1,H,W]: the luma of a coloured image, otherwise the first channel."""
         return split_luma(self.pixels)[0] if self.coloured else self.pixels[:1]
 
     def as_visible(self) -> Tensor:
-        """[3,H,W]: gray becomes three equal channels."""
+        """[3,H,W]; gray is repeated."""
         return self.pixels.expand(3, -1, -1)
 
 
 def to_image(image, name: str) -> Image:
-    """Understand what somebody gives as an image.
+    """Convert an image of any supported type.
 
-    Args:
-        image: a path, read as `data.pairs.read_image` does; an array [H,W] or [H,W,1|3|4]; a PIL image of any mode; or
-            a tensor [H,W] or [1|3|4,H,W]. Arrays and tensors are uint8, uint16 or float 0..1. A fourth channel is
-            transparency, which is kept. Bits (mode 1) come back as gray, palettes and print colours as RGB.
-        name: what to call it in messages where it is no file.
+    image: a path, read by `read_image`; an array [H,W] or [H,W,1|3|4]; a PIL image of any mode; or a tensor [H,W] or
+    [1|3|4,H,W]. Arrays and tensors are uint8, uint16 or float in 0..1. A fourth channel is transparency and restored.
+    PIL's mode 1 is restored as gray, palettes and CMYK as RGB. `name` is for error messages, if the image has no file.
 
-    Raises:
-        FusionError: an unreadable file, or any other kind, shape, type or range.
+    Raises FusionError for an unreadable file and for an unsupported type, shape, dtype or range.
     """
     if isinstance(image, str | Path):
         path = Path(image).expanduser()
@@ -75,17 +72,24 @@ def _from_tensor(image: Tensor, name: str) -> Image:
     dtype, device, shape = image.dtype, image.device, image.shape
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[0] not in (1, 3, 4)) or not image.numel():
         raise FusionError(f"{name}: expected a tensor [H,W] or [1|3|4,H,W], found {list(shape)}; permute it")
-    _check_type(dtype, dtype.is_floating_point, dtype in (torch.uint8, torch.uint16), name)
+    _check_dtype(dtype, dtype.is_floating_point or dtype in (torch.uint8, torch.uint16), name)
     planes = image.detach().reshape(-1, *shape[-2:]).float()
     bits = 0 if dtype.is_floating_point else torch.iinfo(dtype).bits
-    planes = planes / (2**bits - 1) if bits else _in_range(planes, name)
+    if bits:
+        planes = planes / (2**bits - 1)
+    else:
+        low, high = (bound.item() for bound in planes.aminmax())
+        if not -1e-3 <= low <= high <= 1 + 1e-3:  # tolerates rounding; NaN fails every comparison
+            raise FusionError(f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by "
+                              "the largest value of their type, such as 255, and replace NaN")
+        planes = planes.clamp(0, 1)
     count = 1 if len(planes) == 1 else 3
     alpha = planes[count:]
 
     def restore(fused: Tensor) -> Tensor:
-        values = torch.cat([fused.to(device), alpha])  # a copy, even of what inference mode made
+        values = torch.cat([fused.to(device), alpha])  # a copy, also of inference tensors
         if bits:
-            values.mul_(2**bits - 1).round_()  # in place: a large picture has a gigabyte of them
+            values.mul_(2**bits - 1).round_()  # in place: a large image takes a gigabyte
         return values.to(dtype).reshape(shape)
 
     return Image(name, planes[:count].contiguous(), bits, restore)
@@ -94,9 +98,8 @@ def _from_tensor(image: Tensor, name: str) -> Image:
 def _from_array(image: np.ndarray, name: str) -> Image:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
         raise FusionError(f"{name}: expected an array [H,W] or [H,W,1|3|4], found {list(image.shape)}; transpose it")
-    kind = image.dtype.kind
-    _check_type(image.dtype, kind == "f" and image.dtype.itemsize <= 8, image.dtype.str[1:] in ("u1", "u2"), name)
-    # Always a copy in the byte order of the machine: tensors take no other, and complain about read-only memory.
+    _check_dtype(image.dtype, image.dtype.str[1:] in ("u1", "u2", "f2", "f4", "f8"), name)
+    # Always a copy in native byte order: torch accepts no other, and warns about read-only memory.
     native = torch.from_numpy(np.array(image, image.dtype.newbyteorder("="), order="C"))
     inner = _from_tensor(native if image.ndim == 2 else native.permute(2, 0, 1).contiguous(), name)
 
@@ -112,10 +115,10 @@ def _from_pil(image: PIL.Image.Image, name: str) -> Image:
     try:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise FusionError(f"{name}: expected a whole picture, found one that PIL cannot decode ({error}); copy it "
+        raise FusionError(f"{name}: expected a whole image, found one that PIL cannot decode ({error}); copy it "
                           "again") from None
     mode, alpha = image.mode, None
-    if mode.startswith("I"):  # 16 bit, in some files and versions of PIL as whole numbers of 32
+    if mode.startswith("I"):  # 16 bit, which some versions of PIL hold as 32-bit integers
         values = np.asarray(image.convert("I"))
         if values.size and not 0 <= values.min() <= values.max() <= 65535:
             raise FusionError(f"{name}: expected at most 16 bit, found values from {values.min()} to {values.max()}; "
@@ -141,14 +144,6 @@ def _from_pil(image: PIL.Image.Image, name: str) -> Image:
     return Image(name, inner.pixels, inner.bits, restore)
 
 
-def _check_type(dtype, is_float: bool, is_whole: bool, name: str) -> None:
-    if not (is_float or is_whole):
+def _check_dtype(dtype, supported: bool, name: str) -> None:
+    if not supported:
         raise FusionError(f"{name}: expected uint8, uint16 or floats in 0..1, found {dtype}; convert it to one of them")
-
-
-def _in_range(planes: Tensor, name: str) -> Tensor:
-    low, high = (bound.item() for bound in planes.aminmax())
-    if not -1e-3 <= low <= high <= 1 + 1e-3:  # a little over the edge is rounding; NaN fails every comparison
-        raise FusionError(f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by the "
-                          "largest value of their type, such as 255, and replace what is no number")
-    return planes.clamp(0, 1)

@@ -1,8 +1,8 @@
-"""Find and read data sets by the structure of their folders: LLVIP, M3FD, MSRS, RoadScene, TNO and any alike.
+"""Find and read data sets by their folder structure: LLVIP, M3FD, MSRS, RoadScene, TNO and similar ones.
 
-A data set is a folder with an infrared and a visible folder of equally named pictures, and perhaps `train` and `test`
-below them (as LLVIP has it) or above them (MSRS). So every official layout, the embedded scenes and own recordings are
-read by the same few lines; data/README.md draws the trees.
+A data set is a folder with an infrared and a visible folder of equally named images, optionally with `train` and `test`
+below them (as in LLVIP) or above them (as in MSRS). One reader serves all official layouts, the synthetic scenes and
+users' recordings; data/README.md draws the trees.
 """
 
 import os
@@ -15,20 +15,19 @@ from fusionlib.data.image_io import IMAGE_SUFFIXES, image_size
 from fusionlib.data.pairs import Pair, Problem, size_mismatch
 from fusionlib.utils.errors import FusionError
 
-# Names of folders, in lower case: they are compared without regard to case.
+# Folder names in lower case; the comparison ignores case.
 INFRARED = ("infrared", "ir", "thermal", "lwir", "cropinfrared")
 VISIBLE = ("visible", "vi", "vis", "rgb", "crop_lr_visible")
 LABELS = ("annotations", "annotation", "labels")
 SPLITS = ("train", "test")
-
 OFFICIAL = {"llvip": "LLVIP", "m3fd": "M3FD", "msrs": "MSRS", "roadscene": "RoadScene", "tno": "TNO"}
 
 
 @dataclass
 class Report:
-    """What lies below a folder: usable pairs, problems that each name a file, and notes on what was passed over.
+    """Result of reading a folder: usable pairs, problems that each name a file, and notes on what was skipped.
 
-    `formats` maps picture files to (H, W), bits and "gray" or "colour"; only a full check fills it.
+    `formats` maps image files to (H, W), bits and "gray" or "colour"; only `fusionlib.data.check.check` fills it.
     """
 
     root: Path
@@ -38,22 +37,21 @@ class Report:
     formats: dict[Path, tuple[tuple[int, int], int, str]] = field(default_factory=dict)
 
     def require_pairs(self) -> "Report":
-        """Return the report itself; raises FusionError, in one sentence, where no pair is usable."""
+        """Return the report itself; raises FusionError where no pair is usable."""
         if self.pairs:
             return self
         if self.problems:
-            raise FusionError(f"{self.root}: no usable pair is left, the first of {len(self.problems)} problems being: "
-                              f"{self.problems[0]} (`python -m fusionlib data check {self.root}` names them all)")
+            raise FusionError(f"{self.root}: no usable pair is left, the first of {len(self.problems)} problems is: "
+                              f"{self.problems[0]} (`python -m fusionlib data check {self.root}` lists them all)")
         raise FusionError(f"{self.root}: expected data sets with folders of equally named infrared and visible "
-                          "pictures, such as ir/ and vi/, found none; data/README.md draws the layouts")
+                          "images, such as ir/ and vi/, found none; data/README.md shows the layouts")
 
 
 def find(root, depth: int = 3) -> dict[str, Path]:
-    """The data sets at `root` or up to `depth` folders below it: name -> folder, in order of the paths.
+    """Find the data sets at `root` or up to `depth` folders below it: name -> folder, in order of the paths.
 
-    A folder named after an official data set (MSRS-main, M3FD_Fusion) gets its official name, another one its own.
-    Where two folders claim one name, the first keeps it and the next is named with its parent folder. Raises
-    FusionError where `root` is not a folder.
+    A folder named after an official data set (MSRS-main, M3FD_Fusion) gets the official name, any other its own name,
+    preceded by its parent folder's where that name is taken. Raises FusionError where `root` is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -70,15 +68,14 @@ def find(root, depth: int = 3) -> dict[str, Path]:
 def read(root, names=None) -> Report:
     """Read all pairs and labels of the data sets at or below `root`, or of those called `names` only.
 
-    Looks into the headers of the pictures (partner and size), not at their pixels: `fusionlib.data.check.check` does.
-    What is not usable is named in the report's problems and left out. Raises FusionError where nothing usable is left,
-    or one of `names` is not there.
+    Only the headers of the images are read; `fusionlib.data.check.check` decodes them. Unusable files are listed in the
+    report's problems. Raises FusionError where no pair is usable or one of `names` is missing.
     """
     return survey(root, names).require_pairs()
 
 
 def survey(root, names=None) -> Report:
-    """As `read`, without the demand that a usable pair be left."""
+    """As `read`, but the report may be without a usable pair."""
     found = find(root)
     missing = sorted(set(names or ()) - set(found))
     if missing:
@@ -88,14 +85,14 @@ def survey(root, names=None) -> Report:
     for name, folder in found.items():
         if names is None or name in names:
             before = len(report.pairs) + len(report.problems)
-            for split, ir, visible, labels in _parts(folder):
-                _read_part(report, name, split, ir, visible, labels)
+            for split, ir, visible, labels in _image_folders(folder):
+                _add_pairs(report, name, split, ir, visible, labels)
             if len(report.pairs) + len(report.problems) == before:
-                report.notes.append(f"{name} is passed over: no png, jpg, bmp or tiff picture is in its folders")
+                report.notes.append(f"{name} is skipped: its folders hold no png, jpg, bmp or tiff image")
     if Path(root) not in found.values():
         for folder in _folders(Path(root)):
             if not any(folder == f or folder in f.parents for f in found.values()):
-                report.notes.append(f"{folder.name} is passed over: it is not an infrared-visible data set")
+                report.notes.append(f"{folder.name} is skipped: it is not an infrared-visible data set")
     return report
 
 
@@ -104,19 +101,18 @@ def pair_folders(ir_dir, visible_dir, labels_dir=None, dataset: str | None = Non
 
     `dataset` defaults to the name of the folder around `ir_dir`. Raises FusionError where no pair is usable.
     """
-    ir_dir, visible_dir = Path(ir_dir), Path(visible_dir)
-    for folder in (ir_dir, visible_dir, Path(labels_dir or ir_dir)):
+    ir_dir, visible_dir, labels_dir = Path(ir_dir), Path(visible_dir), Path(labels_dir) if labels_dir else None
+    for folder in (ir_dir, visible_dir, labels_dir or ir_dir):
         if not folder.is_dir():
-            raise FusionError(f"{folder}: expected a folder of pictures or labels, found none; check the path")
+            raise FusionError(f"{folder}: expected a folder of images or labels, found none; check the path")
     report = Report(ir_dir.parent)
-    name = dataset or ir_dir.resolve().parent.name
-    _read_part(report, name, split, ir_dir, visible_dir, Path(labels_dir) if labels_dir else None)
+    _add_pairs(report, dataset or ir_dir.resolve().parent.name, split, ir_dir, visible_dir, labels_dir)
     return report.require_pairs()
 
 
 def _walk(folder, depth):
-    """Folders that hold a data set, outermost first; what lies inside one is part of it."""
-    if any(True for _ in _parts(folder)):
+    """The outermost folders that hold a data set; nothing is searched inside one."""
+    if next(_image_folders(folder), None):
         yield folder
     elif depth:
         for child in _folders(folder):
@@ -129,23 +125,23 @@ def _folders(folder):
 
 
 def _child(folder, names):
-    """The folder inside `folder` that has one of `names`, of any case; None if there is none, or no `folder`."""
+    """The subfolder called by one of `names` in any case; None where there is none, or no `folder`."""
     children = {child.name.lower(): child for child in _folders(folder)} if folder else {}
     return next((children[name] for name in names if name in children), None)
 
 
-def _parts(folder):
-    """The parts of a data set as (split, infrared folder, visible folder, labels folder or None)."""
+def _image_folders(folder):
+    """Yield (split, infrared folder, visible folder, labels folder or None) of each split of a data set."""
     ir, visible = _child(folder, INFRARED), _child(folder, VISIBLE)
     for split in SPLITS:
         if ir and visible:  # LLVIP: infrared/train, visible/train
             inner = _child(ir, [split]), _child(visible, [split])
             if any(inner):
                 yield split, inner[0] or ir / split, inner[1] or visible / split, _labels(folder, split)
-        elif part := _child(folder, [split]):  # MSRS: train/ir, train/vi
-            inner = _child(part, INFRARED), _child(part, VISIBLE)
+        elif split_folder := _child(folder, [split]):  # MSRS: train/ir, train/vi
+            inner = _child(split_folder, INFRARED), _child(split_folder, VISIBLE)
             if all(inner):
-                yield split, *inner, _child(part, LABELS) or _labels(folder, split)
+                yield split, *inner, _child(split_folder, LABELS) or _labels(folder, split)
     if ir and visible and not any(_child(side, SPLITS) for side in (ir, visible)):
         yield "", ir, visible, _labels(folder, "")
 
@@ -156,16 +152,17 @@ def _labels(folder, split):
 
 
 def _name(folder):
-    """The official name where the folder is named so, alone or with more behind it; otherwise the folder's own name."""
-    own = folder.resolve().name
-    if own.lower().startswith("m3fd_detection"):
-        return "M3FD_Detection"  # 4,200 other pictures than M3FD_Fusion, numbered alike
+    """The official name where the folder's name begins with it, otherwise the folder's name."""
+    name = folder.resolve().name
+    if name.lower().startswith("m3fd_detection"):
+        return "M3FD_Detection"  # 4,200 images other than those of M3FD_Fusion, with the same numbers
     if _child(folder, ["cropinfrared"]):
         return "RoadScene"
-    return OFFICIAL.get(re.split(r"[-_ .]", own.lower())[0], own)
+    return OFFICIAL.get(re.split(r"[-_ .]", name.lower())[0], name)
 
 
-def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
+def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir):
+    """Add the pairs of two folders, and their problems, to the report."""
     ir_files, visible_files = (files_by_stem(report, folder, IMAGE_SUFFIXES) for folder in (ir_dir, visible_dir))
     label_files = files_by_stem(report, labels_dir, (".xml", ".txt")) if labels_dir else {}
     for stem in sorted(ir_files | visible_files):
@@ -175,8 +172,13 @@ def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
             message = f"expected its partner {wanted}, found none; add that file or remove this one"
             report.problems.append(Problem(ir or visible, "partner", message))
             continue
-        sizes = [_or_problem(report, path, image_size) for path in (ir, visible)]
-        if not all(sizes):
+        sizes = []
+        for path in (ir, visible):
+            try:
+                sizes.append(image_size(path))
+            except FusionError as error:
+                report.problems.append(Problem.unreadable(path, error))
+        if len(sizes) < 2:
             continue
         if sizes[0] != sizes[1]:
             message = size_mismatch(ir, sizes[0], visible, sizes[1]).removeprefix(f"{visible}: ")
@@ -190,23 +192,14 @@ def _read_part(report, dataset, split, ir_dir, visible_dir, labels_dir):
 
 
 def files_by_stem(report, folder, suffixes):
-    """Stem -> file for the files of these suffixes; a second file of one stem is a problem."""
+    """Stem -> file for the files with one of `suffixes`; a second file of a stem is added to the report's problems."""
     files = {}
     for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else ():
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or path.name == "classes.txt":
             continue
         if path.stem in files:
-            message = f"expected one file of this name, found {files[path.stem].name} too, which is used; remove one"
+            message = f"expected one file of this name, also found {files[path.stem].name}, which is used; remove one"
             report.problems.append(Problem(path, "duplicate", message))
         else:
             files[path.stem] = path
     return files
-
-
-def _or_problem(report, path, reader):
-    """`reader(path)`, or None with the problem noted in the report."""
-    try:
-        return reader(path)
-    except FusionError as error:
-        report.problems.append(Problem(path, "unreadable", str(error).removeprefix(f"{path}: ")))
-        return None

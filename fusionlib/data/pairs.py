@@ -13,12 +13,11 @@ from fusionlib.utils.errors import FusionError
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One registered pair of pictures, with the people and things marked in it.
+    """One registered pair of images with its annotations. Pairs are compared by identity.
 
-    `split` is "train", "test" or "" (the data set has no official parts); `name` is the stem of the files, unique
+    `split` is "train", "test" or "" (the data set has no official split); `name` is the stem of the files, unique
     within data set and split. `boxes` [N,4] float32 are xyxy in pixels, `classes` has one lower-case name per box
-    ("person" for people and pedestrians). Both are None for a pair without labels, which is not a pair without people.
-    Pairs are compared by identity.
+    ("person" for people and pedestrians). Both are None for an unlabelled pair and empty for one without objects.
     """
 
     dataset: str
@@ -31,13 +30,13 @@ class Pair:
 
     @property
     def label(self) -> str:
-        """A name that no other pair has, and the path of its files in a run: LLVIP/test/190001, TNO/001."""
+        """A unique name, also the path of the pair's files in a run: LLVIP/test/190001, TNO/001."""
         return "/".join(filter(None, (self.dataset, self.split, self.name)))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file: `kind` is partner, duplicate, size, unreadable, label or class."""
+    """What is wrong with one file: `kind` is partner, duplicate, size, unreadable, label, class or volume."""
 
     path: Path
     kind: str
@@ -46,13 +45,17 @@ class Problem:
     def __str__(self):
         return f"{self.path}: {self.message}"
 
+    @classmethod
+    def unreadable(cls, path: Path, error: FusionError) -> "Problem":
+        """The problem of a file whose reading raised `error`."""
+        return cls(path, "unreadable", str(error).removeprefix(f"{path}: "))
+
 
 def load(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
     """Load a pair as float32 in 0..1: infrared [1,H,W] and visible [3,H,W].
 
-    Infrared of three equal channels is one channel; coloured infrared is taken by its luma. A gray visible picture
-    becomes three equal channels.
-    Raises FusionError for an unreadable file and for pictures of different size.
+    Infrared with three equal channels is reduced to one, coloured infrared to its luma; a gray visible image is
+    repeated to three channels. Raises FusionError for an unreadable file and for images of different size.
     """
     ir, visible = read_image(pair.ir), read_image(pair.visible)
     if ir.shape[:2] != visible.shape[:2]:
@@ -63,7 +66,7 @@ def load(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def size_mismatch(ir: Path, ir_size, visible: Path, visible_size) -> str:
-    """The sentence about two partners, of (H, W) each, that are not of one size."""
+    """The error message for two images of a pair whose sizes (H, W) differ."""
     (h, w), (vh, vw) = ir_size, visible_size
     hint = "undo the EXIF orientation, which is not applied here" if (h, w) == (vw, vh) else "register the two first"
     return f"{visible}: expected {w}x{h} like its infrared partner {ir}, found {vw}x{vh}; {hint}"

@@ -1,8 +1,8 @@
-"""Which pairs train and which test: committed rules, and manifests with the fingerprint of every file.
+"""Train and test splits: the committed rules, and manifests with a checksum of every file.
 
-The paper takes 2,000 random pairs of LLVIP to train and 200 random pairs each of LLVIP, M3FD and MSRS to test (section
-4.1). A rule ranks the pairs of a data set by the hash of their names and takes the first ones. It so fixes the list for
-the official release exactly, without the data, and an incomplete copy loses none but the pairs that it lacks.
+The paper trains on 2,000 random pairs of LLVIP and tests on 200 random pairs each of LLVIP, M3FD and MSRS (section
+4.1). A rule ranks the pairs of a data set by the hash of their names and takes the first ones. So the split of the
+official release is fixed without the data, and an incomplete copy loses only the pairs that it lacks.
 """
 
 import hashlib
@@ -15,70 +15,59 @@ import numpy as np
 
 from fusionlib.config import Profile
 from fusionlib.data.image_io import decode_image
+from fusionlib.data.layouts import SPLITS
 from fusionlib.data.pairs import Pair, Problem
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import read_bytes, write_atomically
+from fusionlib.utils.files import read_bytes, write_json
 
 RULES = Path(__file__).resolve().parents[2] / "data" / "splits" / "rules.json"
-PARTS = ("train", "test")
 
 
 def load_rules(path=RULES) -> dict:
-    """The rules: a seed and, per data set, how many train and test pairs to take (null: all).
-
-    Raises FusionError where the file is missing or not json.
-    """
+    """The rules: a seed and, per data set, the numbers of train and test pairs (null: all); raises FusionError."""
     return _load_json(path, "the checkout's data/splits/rules.json; install with `pip install -e .` from the checkout")
 
 
 def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]]:
     """Choose train and test pairs of each data set by its rule.
 
-    Args:
-        pairs: of any number of data sets; select by labels or names before, if need be.
-        rules: as from `load_rules`, the committed ones by default.
-
-    Returns:
-        {"train": [...], "test": [...]}, by data set and within it in the order of the rule, so the first n are a random
-        choice too. Train pairs come from the official train part, test pairs from the test part or from an official
-        data set without parts; another data set without parts, such as a user's own folders, is divided. Where fewer
-        are there than the rule asks for, all are taken; `summary` says so.
+    `rules` are the committed ones by default. Returns {"train": [...], "test": [...]}, sorted by data set and within it
+    by rank, so the first n are a random sample too. Train pairs come from the official train split, test pairs from the
+    test split or from an official data set without splits; any other data set without splits, such as a user's folders,
+    is divided. Where there are fewer pairs than the rule asks for, all are taken; see `summary`.
     """
     rules = rules or load_rules()
-    chosen = {part: [] for part in PARTS}
+    chosen = {split: [] for split in SPLITS}
     for dataset in sorted({pair.dataset for pair in pairs}):
-        ranked = sorted((p for p in pairs if p.dataset == dataset), key=lambda p: _rank(rules["seed"], p))
+        ranked = sorted((p for p in pairs if p.dataset == dataset),
+                        key=lambda p: _sha256(f"{rules['seed']}/{p.dataset}/{p.name}".encode()))
         if dataset not in rules["datasets"] and not any(pair.split for pair in ranked):
             train = int(len(ranked) * rules["other"]["unsplit_train"])
             candidates = {"train": ranked[:train], "test": ranked[train:]}
         else:
-            candidates = {part: [pair for pair in ranked if (pair.split or "test") == part] for part in PARTS}
-        for part in PARTS:
-            chosen[part] += candidates[part][: _asked(rules, dataset, part)]
+            candidates = {split: [pair for pair in ranked if (pair.split or "test") == split] for split in SPLITS}
+        for split in SPLITS:
+            chosen[split] += candidates[split][:_requested(rules, dataset, split)]
     return chosen
 
 
-def _rank(seed, pair):
-    return hashlib.sha256(f"{seed}/{pair.dataset}/{pair.name}".encode()).hexdigest()
-
-
-def _asked(rules, dataset, part):
-    """How many pairs the rule of a data set asks for; None for all."""
-    return rules["datasets"].get(dataset, rules["other"])[part]
+def _requested(rules, dataset, split):
+    """The number of pairs that the rule of a data set asks for; None for all."""
+    return rules["datasets"].get(dataset, rules["other"])[split]
 
 
 def summary(split: dict[str, list[Pair]], rules: dict | None = None) -> list[str]:
-    """One line per data set and part: how many pairs are chosen, how many labelled, how many the rule asks for."""
+    """One line per data set and split: the numbers of chosen and labelled pairs, and what is missing to the rule."""
     rules, lines = rules or load_rules(), []
     for dataset in sorted({pair.dataset for pairs in split.values() for pair in pairs}):
-        for part in PARTS:
-            taken, asked = [pair for pair in split[part] if pair.dataset == dataset], _asked(rules, dataset, part)
-            if not taken and not asked:
+        for name in SPLITS:
+            chosen = [pair for pair in split[name] if pair.dataset == dataset]
+            requested = _requested(rules, dataset, name)
+            if not chosen and not requested:
                 continue
-            labelled = sum(pair.boxes is not None for pair in taken)
-            line = f"{dataset} {part}: {len(taken)} pairs, {labelled} of them labelled"
-            if asked is not None and len(taken) < asked:
-                line += f"; {asked} are asked for, no more are there"
+            line = f"{dataset} {name}: {len(chosen)} pairs, {sum(pair.boxes is not None for pair in chosen)} labelled"
+            if requested is not None and len(chosen) < requested:
+                line += f"; the rule asks for {requested}, all available ones are taken"
             lines.append(line)
     return lines
 
@@ -86,94 +75,80 @@ def summary(split: dict[str, list[Pair]], rules: dict | None = None) -> list[str
 def write_manifest(path, split: dict[str, list[Pair]], root, rules: dict | None = None) -> list[Problem]:
     """Write the chosen pairs as json: paths relative to `root`, SHA-256 of each file, size, boxes and the rule.
 
-    Every picture is decoded on the way. A pair with an unreadable file is left out, named in the manifest and returned
-    as a problem. Raises FusionError where a file lies outside of `root` or no pair is left.
+    Every image is decoded. A pair with an unreadable file is left out, listed in the manifest and returned as a
+    problem. Raises FusionError where a file lies outside `root` or no pair is left.
     """
-    entries, problems = {part: [] for part in PARTS}, []
-    for part in PARTS:
-        for pair in split[part]:
-            try:
-                entries[part].append(_entry(pair, Path(root)))
-            except _Unreadable as error:
-                problems.append(error.problem)
+    root, problems = Path(root), []
+    entries = {name: [entry for pair in split[name] if (entry := _entry(pair, root, problems))] for name in SPLITS}
     if not any(entries.values()):
-        first = f", the first problem being {problems[0]}" if problems else ""
+        first = f", the first problem is {problems[0]}" if problems else ""
         raise FusionError(f"{root}: no pair is left to write to {path}{first}; run `python -m fusionlib data check`")
-    content = {
-        "fingerprint": _fingerprint(entries),
-        "rules": rules or load_rules(),
-        "left_out": [f"{_relative(problem.path, Path(root))}: {problem.message}" for problem in problems],
-        **entries,
-    }
-    write_atomically(path, json.dumps(content, indent=1).encode())
+    left_out = [f"{_relative(problem.path, root)}: {problem.message}" for problem in problems]
+    header = {"fingerprint": _fingerprint(entries), "rules": rules or load_rules(), "left_out": left_out}
+    write_json(path, header | entries)
     return problems
 
 
 def read_manifest(path, root, verify: bool = False) -> dict[str, list[Pair]]:
-    """Read the pairs of a manifest, with the files below `root`.
+    """Read the pairs of a manifest, whose files lie below `root`.
 
-    Raises FusionError where the manifest is missing or changed by hand, where a file is missing, and with `verify`,
-    which reads every file, where a file is not the one that the manifest was made with.
+    Raises FusionError where the manifest is missing or edited, where a file is missing, and with `verify`, which reads
+    every file, where the SHA-256 of a file differs.
     """
-    content, split = _load_manifest(path), {}
-    for part in PARTS:
-        split[part] = [_pair(entry, Path(root)) for entry in content[part]]
-        for pair, entry in zip(split[part], content[part]):
-            for side in ("ir", "visible"):
-                file = getattr(pair, side)
-                if not file.is_file():
-                    raise FusionError(f"{file}: named in {path} but missing; restore it or write the manifest anew")
-                if verify and _sha256(read_bytes(file)) != entry[f"{side}_sha256"]:
-                    raise FusionError(f"{file}: expected SHA-256 {entry[f'{side}_sha256'][:12]}... as in {path}, found "
-                                      "another; restore the file or write the manifest anew")
-    return split
+    content = _load_manifest(path)
+    return {split: [_pair(entry, path, Path(root), verify) for entry in content[split]] for split in SPLITS}
+
+
+def _pair(entry, manifest, root, verify):
+    """The pair of a manifest entry, whose files are checked."""
+    for side in ("ir", "visible"):
+        file, digest = root / entry[side], entry[f"{side}_sha256"]
+        if not file.is_file():
+            raise FusionError(f"{file}: named in {manifest} but missing; restore it or write the manifest again")
+        if verify and _sha256(read_bytes(file)) != digest:
+            raise FusionError(f"{file}: expected SHA-256 {digest[:12]}... as in {manifest}, found another; restore the "
+                              "file or write the manifest again")
+    boxes = None if entry["boxes"] is None else np.array(entry["boxes"], np.float32).reshape(-1, 4)
+    classes = None if entry["boxes"] is None else tuple(entry["classes"])
+    files = root / entry["ir"], root / entry["visible"]
+    return Pair(entry["dataset"], entry["split"], entry["name"], *files, boxes, classes)
 
 
 def fingerprint(path) -> str:
-    """The fingerprint of a manifest: SHA-256 over all its entries, so over files, boxes and their order."""
+    """The fingerprint of a manifest: SHA-256 over all entries, that is over files, boxes and their order."""
     return _load_manifest(path)["fingerprint"]
 
 
-class _Unreadable(Exception):
-    def __init__(self, problem):
-        self.problem = problem
-
-
-def _entry(pair, root):
-    hashes, size = {}, None
+def _entry(pair, root, problems):
+    """The manifest entry of a pair; None, with a problem added, where one of its files cannot be read."""
+    hashes = {}
     for side in ("ir", "visible"):
         file = getattr(pair, side)
         try:
             data = read_bytes(file)
-            size = list(decode_image(data, file).shape[:2])
+            height, width = decode_image(data, file).shape[:2]
         except FusionError as error:
-            raise _Unreadable(Problem(file, "unreadable", str(error).removeprefix(f"{file}: "))) from None
+            problems.append(Problem.unreadable(file, error))
+            return None
         hashes[f"{side}_sha256"] = _sha256(data)
     return {
         "dataset": pair.dataset, "split": pair.split, "name": pair.name,
-        "ir": _relative(pair.ir, root), "visible": _relative(pair.visible, root), **hashes, "size": size,
+        "ir": _relative(pair.ir, root), "visible": _relative(pair.visible, root), **hashes, "size": [height, width],
         "boxes": None if pair.boxes is None else pair.boxes.tolist(),
         "classes": None if pair.classes is None else list(pair.classes),
     }
-
-
-def _pair(entry, root):
-    boxes = classes = None
-    if entry["boxes"] is not None:
-        boxes, classes = np.array(entry["boxes"], np.float32).reshape(-1, 4), tuple(entry["classes"])
-    files = root / entry["ir"], root / entry["visible"]
-    return Pair(entry["dataset"], entry["split"], entry["name"], *files, boxes, classes)
 
 
 def _relative(file, root):
     try:
         return file.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:
-        raise FusionError(f"{file}: expected a file below {root}, so that the manifest holds elsewhere too") from None
+        raise FusionError(f"{file}: expected a file below {root}, so that the manifest is valid elsewhere too; move it "
+                          "there") from None
 
 
 def _fingerprint(entries):
-    return _sha256(json.dumps({part: entries[part] for part in PARTS}, sort_keys=True).encode())
+    return _sha256(json.dumps({split: entries[split] for split in SPLITS}, sort_keys=True).encode())
 
 
 def _sha256(data):
@@ -182,9 +157,9 @@ def _sha256(data):
 
 def _load_manifest(path):
     content = _load_json(path, "a split manifest; write one with fusionlib.data.write_manifest")
-    if not all(part in content for part in PARTS) or content.get("fingerprint") != _fingerprint(content):
-        raise FusionError(f"{path}: expected a split manifest whose entries match its fingerprint, found it changed; "
-                          "write it anew")
+    if not all(split in content for split in SPLITS) or content.get("fingerprint") != _fingerprint(content):
+        raise FusionError(f"{path}: expected a split manifest whose entries match its fingerprint, found an edited or "
+                          "incomplete one; write it again")
     return content
 
 
@@ -197,7 +172,7 @@ def _load_json(path, wanted):
 
 @dataclass(frozen=True)
 class Parts:
-    """Which pairs serve what, see `parts`. Detection needs labelled pairs of `detection_dataset`."""
+    """The pairs by their use, see `parts`. Detection needs labelled pairs of `detection_dataset`."""
 
     detection_dataset: str
     fusion_train: list[Pair]
@@ -210,56 +185,56 @@ class Parts:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs serve what."""
+        """The number of pairs of each use."""
         return {k: len(v) for k, v in vars(self).items() if isinstance(v, list) and k != "labelled_sets"}
 
     @property
     def asked(self) -> list[Pair]:
-        """Pairs that stage 2 learns from or that test it: those whose fused images a back end is asked about."""
+        """Pairs of stage 2 and of the tests: those whose fused images a feedback back end is asked about."""
         return self.dfh_train + self.dfh_validation + self.test
 
     @property
     def shown(self) -> list[Pair]:
-        """Test pairs worth showing: labelled ones where there are any."""
+        """Test pairs for figures: labelled ones where there are any."""
         return self.labelled_test or self.test
 
     def require_labels(self) -> None:
-        """Raise FusionError, saying which data sets have labels, where there is too little to train or test on."""
+        """Raise FusionError, naming the labelled data sets, where labels are missing to train or to test detection."""
         if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
             raise FusionError(
                 f"detection needs labelled training and test pairs of {self.detection_dataset}, found "
                 f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or "
-                f"set detection_dataset to another one (labels are there for {', '.join(self.labelled_sets) or 'none'})"
+                f"set detection_dataset to another one (labelled data sets: {', '.join(self.labelled_sets) or 'none'})"
             )
 
 
 def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     """Divide the pairs of a split between the stages.
 
-    Stage 1 learns from the training pairs of the data sets `fusion_datasets` (all, when it names none), stage 2 from
-    the labelled ones of `detection_dataset`. Of each, `validation` pairs, a fifth at most, spread over the list, are
-    set aside to choose the best epoch. Without a detector, both stages learn from the same pairs.
+    Stage 1 learns from the training pairs of the data sets `fusion_datasets` (all if empty), stage 2 from the labelled
+    ones of `detection_dataset`. Of each, `validation` pairs, but at most a fifth, evenly spaced, are held out to choose
+    the best epoch. Without a detector, both stages learn from the same pairs.
     """
     train, test = split["train"], split["test"]
     fusion = [p for p in train if not settings.fusion_datasets or p.dataset in settings.fusion_datasets]
     labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detection_dataset]
-    labelled = labelled if settings.detector else fusion
     return Parts(
-        settings.detection_dataset, *_set_aside(fusion, settings.validation),
-        *_set_aside(labelled, settings.validation), test,
+        settings.detection_dataset, *_hold_out(fusion, settings.validation),
+        *_hold_out(labelled if settings.detector else fusion, settings.validation), test,
         [p for p in test if p.boxes is not None and p.dataset == settings.detection_dataset],
         sorted({p.dataset for p in train + test if p.boxes is not None}),
-    )  # fmt: skip
+    )
 
 
-def _set_aside(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
+def _hold_out(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs."""
     step = len(pairs) // max(1, min(count, len(pairs) // 5)) or 1
-    aside = pairs[step - 1 :: step][: max(1, count)]
-    return [p for p in pairs if not any(p is q for q in aside)], aside
+    validation = pairs[step - 1 :: step][: max(1, count)]
+    return [p for p in pairs if not any(p is q for q in validation)], validation
 
 
 def evenly_spaced(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """So many pairs, evenly over the list, the first and the last among them; all for 0, or where there are no more."""
+    """`count` pairs, evenly spaced over the list from the first to the last; all for 0, or if there are no more."""
     if not count or count >= len(pairs):
         return list(pairs)
     return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).round().astype(int)]

@@ -14,7 +14,7 @@ from fusionlib.utils.errors import FusionError
 
 def read_bytes(path) -> bytes:
     """The content of an image file; raises FusionError if it is missing, empty, not a regular file or not readable."""
-    _refuse_what_is_no_file(path)
+    require_regular_file(path)
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: not a valid file name
@@ -25,7 +25,7 @@ def read_bytes(path) -> bytes:
     return data
 
 
-def _refuse_what_is_no_file(path):
+def require_regular_file(path):
     """Refuse a pipe, on which reading would block, and a device, which may have no end."""
     try:
         mode = os.stat(path).st_mode

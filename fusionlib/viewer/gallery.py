@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionlib.data.image_io import find_pictures
+from fusionlib.data.image_io import find_images
 from fusionlib.data.layouts import INFRARED, VISIBLE
 from fusionlib.data.matching import match_names
 from fusionlib.feedback.store import Answer
@@ -44,7 +44,7 @@ def from_folder(folder: Path) -> Gallery:
     Raises FusionError for a missing folder, and for one without images.
     """
     subfolders: dict[str, dict[str, Path]] = {}  # {subfolder: {name: file}}
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         top, *rest = path.relative_to(folder).with_suffix("").parts
         subfolders.setdefault(top if rest else "", {}).setdefault("/".join(rest or [top]), path)
     images = [(top, name, path) for top, files in subfolders.items() for name, path in files.items()]

@@ -44,7 +44,7 @@ def test_validation_takes_a_fifth_at_most_and_one_at_least():
 @pytest.mark.parametrize("given, dataset", [(split(labelled=0), "A"), (split(labelled=1), "A"), (split(), "C")])
 def test_missing_labels_are_told_where_they_are_needed(given, dataset):
     p = parts(given, settings(dataset, 2))
-    with pytest.raises(FusionError, match=rf"pairs of {dataset}, found .*labels are there for A, B"):
+    with pytest.raises(FusionError, match=rf"pairs of {dataset}, found .*labelled data sets: A, B"):
         p.require_labels()
 
 
@@ -59,7 +59,7 @@ def test_validation_is_spread_over_data_sets_and_stage_1_keeps_to_its_own():
 def test_nothing_at_all():
     p = parts({"train": [], "test": []}, settings("A", 3))
     assert set(p.counts.values()) == {0}
-    with pytest.raises(FusionError, match="for none"):
+    with pytest.raises(FusionError, match="labelled data sets: none"):
         p.require_labels()
 
 

@@ -124,7 +124,7 @@ def test_medical_data_is_passed_over(tmp_path):
     pictures(tmp_path / "Harvard" / "CT-MRI" / "MRI", "1.png")
     report = read(tmp_path)
     assert {pair.dataset for pair in report.pairs} == {"LLVIP"} and not report.problems
-    assert report.notes == ["Harvard is passed over: it is not an infrared-visible data set"]
+    assert report.notes == ["Harvard is skipped: it is not an infrared-visible data set"]
     with pytest.raises(FusionError, match="expected data sets with folders"):
         read(tmp_path / "Harvard")
 

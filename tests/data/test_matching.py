@@ -38,8 +38,8 @@ def test_a_star_says_what_the_name_is(tmp_path):
     assert names_of(pairs) == [("1_a.b_[x].png", "1", "IR1.png", "VIS1.png"),
                                ("22_a.b_[x].png", "22", "IR22.png", "VIS22.png")]
     assert {pair.dataset for pair in pairs.values()} == {"all"}
-    assert problems == [f"{folder / '22_a.b_[x].png'}: expected one file of this name, found 22_a.b_[x].bmp too, which "
-                        "is used; remove one"]
+    assert problems == [f"{folder / '22_a.b_[x].png'}: expected one file of this name, also found 22_a.b_[x].bmp, "
+                        "which is used; remove one"]
 
 
 def test_the_data_set_is_named_after_the_folder_around(tmp_path):
@@ -49,13 +49,13 @@ def test_the_data_set_is_named_after_the_folder_around(tmp_path):
 
 
 @pytest.mark.parametrize(("fused", "ir", "message"), [
-    ("nowhere", "ir", r"nowhere: expected a folder of pictures, found nothing; check the path"),
-    ("ir/1.png", "ir", r"1.png: expected a folder of pictures, found a file"),
-    ("*_*_x", "ir", r"\*_\*_x: expected a folder of pictures, found nothing"),
-    ("ir", "ir", r"ir: the fused and the infrared pictures are the same files; give each its own folder"),
-    ("ours", "../pictures/ours/../vi", r"vi: the infrared and the visible pictures are the same files"),
+    ("nowhere", "ir", r"nowhere: expected a folder of images, found nothing; check the path"),
+    ("ir/1.png", "ir", r"1.png: expected a folder of images, found a file"),
+    ("*_*_x", "ir", r"\*_\*_x: expected a folder of images, found nothing"),
+    ("ir", "ir", r"ir: the fused and the infrared images are the same files; give each its own folder"),
+    ("ours", "../pictures/ours/../vi", r"vi: the infrared and the visible images are the same files"),
     ("other", "ir", r"other has 1_x.png, 2_x.png and 1 more, .*ir has 1.png, 2.png, .*with a star .*other/\*_fused"),
-    ("deep", "ir", r"deep has no picture, but the folders test, train"),
+    ("deep", "ir", r"deep has no image, but the folders test, train"),
 ])
 def test_folders_that_do_not_fit(tmp_path, fused, ir, message):
     root = tmp_path / "pictures"

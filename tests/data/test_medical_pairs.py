@@ -68,7 +68,7 @@ def test_the_same_head_in_any_order_of_axes_reads_the_same(tmp_path, codes):
     volume = medical.read_volume(tmp_path / "v.nii.gz")
     assert np.array_equal(volume.voxels, head()) and np.allclose(volume.affine, affine)
     assert volume.spacing == (1.5, 1, 2)
-    slice_5 = medical.picture(volume.voxels, 5)
+    slice_5 = medical.axial_slice(volume.voxels, 5)
     assert slice_5.shape == (24, 20) and slice_5[24 - 1 - 18, 20 - 1 - 14] == 199  # right front: at the upper left
 
 
@@ -77,9 +77,9 @@ def test_a_file_whose_left_and_right_are_flipped_with_its_affine_gives_the_same_
     flipped[0, 3] = 1.5 * (SIZE[0] - 1)
     one = medical.read_volume(save(tmp_path / "a.nii", head()))
     other = medical.read_volume(save(tmp_path / "b.nii.gz", head()[::-1], flipped))
-    assert np.array_equal(medical.picture(one.voxels, 5), medical.picture(other.voxels, 5))
+    assert np.array_equal(medical.axial_slice(one.voxels, 5), medical.axial_slice(other.voxels, 5))
     unaware = medical.read_volume(save(tmp_path / "c.nii", head()[::-1]))  # flipped without telling the affine
-    assert not np.array_equal(medical.picture(one.voxels, 5), medical.picture(unaware.voxels, 5))
+    assert not np.array_equal(medical.axial_slice(one.voxels, 5), medical.axial_slice(unaware.voxels, 5))
 
 
 def test_the_scaling_of_the_header_counts(tmp_path):
@@ -111,7 +111,7 @@ def test_gray_values_span_the_percentiles_inside_of_the_head(tmp_path):
     (lambda p: save(p, np.repeat(head()[..., None], 2, 3)), r"three dimensions, found \[20, 24, 12, 2\]"),
     (lambda p: save(p, head()[..., 5:6]), r"three dimensions, found \[20, 24, 1\]"),
     (lambda p: save(p, np.where(head() == 199, np.nan, head())), "found 10 that are NaN or infinite"),
-    (lambda p: save(p, head().astype(np.complex64)), "plain numbers"),
+    (lambda p: save(p, head().astype(np.complex64)), "real numbers"),
     (lambda p: save_with_sform(p, [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]), "an affine from voxels to millimetres"),
     (lambda p: save_with_sform(p, [[1, 0, 0, 0], [0, np.nan, 0, 0], [0, 0, 1, 0]]), "an affine from voxels to milli"),
 ])  # fmt: skip
@@ -201,15 +201,15 @@ def test_what_is_wrong_with_a_case_is_named_and_the_others_are_used(tmp_path):
     ]
     assert "expected this modality beside" in report.problems[0].message
     assert "truncated" in report.problems[1].message or "cannot be read" in report.problems[1].message
-    assert "[20, 24, 10] or another place" in report.problems[2].message
-    assert "or another place; register" in report.problems[3].message
+    assert "[20, 24, 10] or another position" in report.problems[2].message
+    assert "or another position; register" in report.problems[3].message
 
 
 def test_nothing_usable_and_wrong_arguments(tmp_path):
     with pytest.raises(FusionError, match="layout of BraTS2020 or folders such as PET-MRI, found no usable one;"):
         medical.read(tmp_path, tmp_path / "out", 2)
     case(tmp_path, modalities=("t1",))
-    with pytest.raises(FusionError, match=r"first of 1 problems being: .*flair"):
+    with pytest.raises(FusionError, match=r"first of 1 problems is: .*flair"):
         medical.read(tmp_path, tmp_path / "out", 2)
     for modalities in (("t1",), ("t1", "t1"), ("t1", "pet")):
         with pytest.raises(FusionError, match="two of t1, t1ce, t2, flair"):
@@ -256,9 +256,9 @@ def test_subjects_stay_together_also_across_the_folders_of_the_atlas(tmp_path):
     atlas(tmp_path, "PET-MRI", "PET", [f"{s}{z:03d}" for s in (1, 2, 3) for z in (7, 50)], True)
     pairs = medical.read(tmp_path, tmp_path / "out", 2).pairs
     split = medical.divide(pairs)
-    subjects = {part: {medical.subject(pair) for pair in split[part]} for part in split}
+    subjects = {name: {medical.subject(pair) for pair in split[name]} for name in split}
     assert not subjects["train"] & subjects["test"] and len(split["train"]) + len(split["test"]) == len(pairs)
-    assert all(pair.split == part for part in split for pair in split[part])
+    assert all(pair.split == name for name in split for pair in split[name])
     assert {pair.dataset for pair in split["test"]} == {"CT-MRI", "PET-MRI"} and len(subjects["test"]) in (2, 3)
     again = medical.divide(pairs[::-1])
     assert {pair.label for pair in again["test"]} == {pair.label for pair in split["test"]}
@@ -272,7 +272,7 @@ def test_the_pairs_go_through_a_manifest(tmp_path):
     split = medical.divide(medical.read(tmp_path / "in", tmp_path / "out", 3).pairs)
     assert write_manifest(tmp_path / "out" / "manifest.json", split, tmp_path / "out") == []
     read = read_manifest(tmp_path / "out" / "manifest.json", tmp_path / "out", verify=True)
-    assert [[pair.label for pair in read[part]] for part in read] == [[p.label for p in split[part]] for part in split]
+    assert [[pair.label for pair in read[name]] for name in read] == [[p.label for p in split[name]] for name in split]
 
 
 def test_the_development_volumes(shared, tmp_path):

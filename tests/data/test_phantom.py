@@ -88,9 +88,9 @@ def test_writing_is_reproducible_and_leaves_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    ({"index": -1}, "index of a phantom"), ({"index": 0, "seed": 0.5}, "seed of a phantom"),
-    ({"index": 0, "size": (64, 64)}, "three whole numbers from 32 to 256"),
-    ({"index": 0, "size": (64, 64, 8)}, "three whole numbers"),
+    ({"index": -1}, "phantom: index"), ({"index": 0, "seed": 0.5}, "phantom: seed"),
+    ({"index": 0, "size": (64, 64)}, "integers from 32 to 256"),
+    ({"index": 0, "size": (64, 64, 8)}, "integers from 32 to 256"),
 ])  # fmt: skip
 def test_arguments_out_of_range(arguments, sentence):
     with pytest.raises(FusionError, match=sentence):

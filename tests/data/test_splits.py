@@ -53,8 +53,8 @@ def test_the_rule_ranks_names_by_their_hash():
 def test_an_incomplete_copy_loses_only_what_it_lacks():
     pairs = llvip(3000, 0)
     whole = {pair.name for pair in choose(pairs)["train"]}
-    part = {pair.name for pair in choose(pairs[::2])["train"]}
-    assert whole & {pair.name for pair in pairs[::2]} <= part
+    subset = {pair.name for pair in choose(pairs[::2])["train"]}
+    assert whole & {pair.name for pair in pairs[::2]} <= subset
 
 
 def test_a_random_choice_is_spread_evenly():
@@ -73,8 +73,8 @@ def test_data_sets_without_parts_are_tests_and_own_ones_are_taken_whole():
 
 def test_the_summary_says_what_is_missing():
     assert summary(choose(llvip(2500, 34))) == [
-        "LLVIP train: 2000 pairs, 0 of them labelled",
-        "LLVIP test: 34 pairs, 0 of them labelled; 200 are asked for, no more are there",
+        "LLVIP train: 2000 pairs, 0 labelled",
+        "LLVIP test: 34 pairs, 0 labelled; the rule asks for 200, all available ones are taken",
     ]
 
 
@@ -82,8 +82,8 @@ def test_manifest_round_trip(tmp_path, split):
     path = tmp_path / "runs" / "split.json"
     assert write_manifest(path, split, tmp_path / "data") == []
     again = read_manifest(path, tmp_path / "data", verify=True)
-    for part in split:
-        for before, after in zip(split[part], again[part], strict=True):
+    for name in split:
+        for before, after in zip(split[name], again[name], strict=True):
             assert (before.dataset, before.split, before.name) == (after.dataset, after.split, after.name)
             assert (before.ir, before.visible, before.classes) == (after.ir, after.visible, after.classes)
             assert (before.boxes is None) == (after.boxes is None)

@@ -1,4 +1,4 @@
-"""The embedded scenes: reproducible, labelled exactly, in perspective, and too hard for either modality alone."""
+"""The synthetic scenes: reproducible, labelled exactly, in perspective, and too hard for either modality alone."""
 
 import json
 from xml.etree import ElementTree
@@ -37,7 +37,7 @@ def test_shapes_and_types(hundred):
     assert (height, width) == (96, 200)
 
 
-def test_visible_is_coloured_and_both_pictures_use_their_range(hundred):
+def test_visible_is_coloured_and_both_images_use_their_range(hundred):
     for scene in hundred[:20]:
         assert scene.visible.std(2).mean() > 1
         assert np.ptp(np.percentile(scene.ir, (0.5, 99.5))) > 60

@@ -104,7 +104,7 @@ def test_faults_are_named_and_the_rest_is_fused(sources, capfd, monkeypatch):
     assert [problem.partition(";")[0] for problem in problems] == [
         "vi/4.png: expected its partner infrared in ir, found none called 4",
         "vi/1.png: expected 19x14 like its infrared partner ir/1.png, found 19x9",
-        "ir/2.png: expected a whole png, jpg, bmp or tiff picture, found 10 bytes that are truncated, damaged or "
+        "ir/2.png: expected a whole png, jpg, bmp or tiff image, found 10 bytes that are truncated, damaged or "
         "something else",
     ]
     said = capfd.readouterr().err
@@ -141,9 +141,9 @@ def test_pictures_of_others_are_never_overwritten(sources):
     (("ir/1.png", "vi/1.png", "vi"), "vi: expected a folder apart from the sources"),
     (("ir", "vi/1.png", "out"), "ir: expected a file like its partner, found a folder"),
     (("ir/1.png", "nowhere", "out"), "nowhere: expected a file like its partner, found nothing"),
-    (("ir", "nowhere", "out"), "nowhere: expected a folder of pictures, found nothing"),
+    (("ir", "nowhere", "out"), "nowhere: expected a folder of images, found nothing"),
     (("ir", "ir", "out"), "the same files"),
-    (("empty", "vi", "out"), "No name of a picture is in both folders: .*a star"),
+    (("empty", "vi", "out"), "No image name is in both folders: .*a star"),
     (("notes.txt", "vi/1.png", "out"), "expected two images .* or two videos .*, found other files"),
     (("ir", "vi", "notes.txt"), r"notes.txt: cannot be written \("),
     (("ir", "vi", "out", ""), "instruction must be"),

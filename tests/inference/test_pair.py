@@ -281,7 +281,7 @@ def test_what_is_no_image_is_refused(arrays, change, message):
 
 def test_a_cut_picture_is_refused_by_name(arrays, paths):
     paths[1].write_bytes(paths[1].read_bytes()[:1000])
-    with pytest.raises(FusionError, match=r"visible.png: expected a whole picture, found one that PIL cannot decode"):
+    with pytest.raises(FusionError, match=r"visible.png: expected a whole image, found one that PIL cannot decode"):
         fl.fuse(arrays[0], Image.open(paths[1]))
 
 

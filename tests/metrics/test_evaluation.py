@@ -116,11 +116,11 @@ def test_what_cannot_be_measured_is_named_and_the_rest_is_measured(folders, capf
     frame = evaluate_folder(*folders, problems=problems)
     pd.testing.assert_frame_equal(frame, pd.concat([evaluate_folder(*folders).iloc[:1], expected.iloc[1:]]))
     assert [problem.partition(";")[0].replace(str(fused.parent), "") for problem in problems] == [
-        "/fused/a.png: expected one file of this name, found a.bmp too, which is used",
+        "/fused/a.png: expected one file of this name, also found a.bmp, which is used",
         "/fused/g.png: expected its partner infrared in /ir, found none called g",
         "/ir/h.png: expected its partner fused in /fused, found none called h",
         "/fused/x.png: expected its partner infrared in /ir and visible in /vi, found none called x",
-        "TNO d: /fused/d.png: expected a whole png, jpg, bmp or tiff picture, found 60 bytes that are truncated, "
+        "TNO d: /fused/d.png: expected a whole png, jpg, bmp or tiff image, found 60 bytes that are truncated, "
         "damaged or something else",
         "TNO e: /fused/e.png: expected 26x20 like its infrared source /ir/e.png, found 10x12",
         "TNO f: /vi/f.png: expected 26x20 like its infrared partner /ir/f.png, found 10x12",

@@ -119,7 +119,7 @@ def test_two_folders_are_matched_by_name(tmp_path):
     with pytest.raises(FusionError, match=r"is a folder, .*but .*a\.png is not: give two folders or two images"):
         from_comparison(tmp_path / "ours", tmp_path / "ours" / "a.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FusionError, match="is in both folders"):
+    with pytest.raises(FusionError, match="No image name is in both folders"):
         from_comparison(tmp_path / "ours", tmp_path / "empty")
 
 

@@ -1,9 +1,7 @@
-"""Synthetic street scenes and head phantoms, drawn by the suite."""
+"""Synthetic street scenes and head phantoms."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "dataset", "phantom", "scene",
-], {
-    "dataset": ["SceneImages"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["dataset", "phantom", "scene"], {"dataset": ["SceneImages"]}
+)

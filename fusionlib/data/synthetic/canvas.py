@@ -1,9 +1,8 @@
-"""Camera and canvas of the embedded scenes.
+"""Camera and canvas of the synthetic scenes.
 
 World coordinates are metres in the frame of the street: u across (right is positive), v along, y up. The camera stands
-at v = 0 and looks level, its principal point shifted so that the horizon may lie anywhere (verticals stay vertical).
-One canvas holds what both sensors will see, so that the two pictures are registered by construction: three bands of
-visible radiance (linear, 1 = a white wall in full light) and the temperature in degrees Celsius.
+at v = 0 and looks level; its principal point is shifted to place the horizon. Both sensors see the same canvas of three
+bands of visible radiance (linear, 1 = a white wall in full light) and the temperature in degrees Celsius.
 """
 
 import math
@@ -17,8 +16,8 @@ from fusionlib.data.synthetic.light import Light
 
 OVERSAMPLING = 2  # canvas pixels per image pixel, along each axis
 NEAR = 0.6        # metres; nothing nearer is drawn
-EMPTY = -273.0    # degrees Celsius where nothing has been painted yet
-_BITS = 4         # fixed-point bits of polygon corners
+EMPTY = -273.0    # degrees Celsius of unpainted pixels
+_BITS = 4         # fractional bits of polygon corners
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,23 @@ class Camera:
         """Camera coordinates and height above the ground to image positions [..., 2] (x, y)."""
         scale = self.focal / depth
         out = np.empty((*np.shape(depth), 2))
-        out[..., 0] = self.size[1] / 2 + right * scale
-        out[..., 1] = self.horizon + (self.height - y) * scale
+        out[..., 0], out[..., 1] = self.size[1] / 2 + right * scale, self.horizon + (self.height - y) * scale
         return out
 
     def project(self, polygons):
-        """World polygons [K, n, 3] to image polygons [n, 2], clipped at the near plane; the unseen are left out."""
+        """World polygons [K, n, 3] to image polygons [n, 2], clipped at the near plane, without those out of view."""
         polygons = np.asarray(polygons, float)
         right, depth = self.view(polygons[..., 0], polygons[..., 1])
         inside = depth >= NEAR
-        if inside.all():
-            seen, cut = self.pixels(right, depth, polygons[..., 2]), ()
-        else:
-            whole = inside.all(1)
-            seen, cut = self.pixels(right[whole], depth[whole], polygons[whole, :, 2]), inside.any(1) & ~whole
-            cut = np.stack([right[cut], depth[cut], polygons[cut, :, 2]], -1)
-        x = seen[..., 0]
-        seen = seen[(x.max(1) > 0) & (x.min(1) < self.size[1])]
-        return [*seen, *(self.pixels(*_clip(corners).T) for corners in cut)] if len(cut) else seen
+        whole = inside.all(1)
+        points = self.pixels(right[whole], depth[whole], polygons[whole, :, 2])
+        x = points[..., 0]
+        points = points[(x.max(1) > 0) & (x.min(1) < self.size[1])]
+        if whole.all():
+            return points
+        cut = inside.any(1) & ~whole
+        corners = np.stack([right[cut], depth[cut], polygons[cut, :, 2]], -1)
+        return [*points, *(self.pixels(*_clip(polygon).T) for polygon in corners)]
 
 
 def _clip(corners):
@@ -90,87 +88,65 @@ class Canvas:
         self.crowded = False
 
     def fill(self, polygons, rgb, degrees, person=0):
-        """Fill image polygons [n, 2]; whatever is not a person hides the people behind it."""
-        batch = isinstance(polygons, np.ndarray)
-        corners = list(fixed(polygons, OVERSAMPLING)) if batch else [fixed(p, OVERSAMPLING) for p in polygons]
-        self._fill(corners, rgb, degrees, person)
-
-    def _fill(self, corners, rgb, degrees, person=0):
+        """Fill image polygons [n, 2]; anything but a person hides the people behind it."""
+        corners = list(fixed_point(polygons) if isinstance(polygons, np.ndarray) else map(fixed_point, polygons))
         if not corners:
             return
-        paint = (float(rgb[0]), float(rgb[1]), float(rgb[2]), float(degrees))
-        cv2.fillPoly(self.image, corners, paint, cv2.LINE_8, _BITS)
+        cv2.fillPoly(self.image, corners, (*map(float, rgb), float(degrees)), cv2.LINE_8, _BITS)
         self.crowded |= person > 0
         if self.crowded:
             cv2.fillPoly(self.people, corners, person, cv2.LINE_8, _BITS)
 
-    def board(self, u, v, parts, person=0):
-        """Draw parts, from back to front, that stand upright at (u, v) and face the camera."""
+    def fill_faces(self, faces, rgb, degrees):
+        """Fill world polygons [K, n, 3] with a radiance."""
+        self.fill(self.camera.project(faces), rgb, degrees)
+
+    def billboard(self, u, v, shapes, person=0):
+        """Draw shapes, from back to front, that stand upright at (u, v) and face the camera."""
         right, depth = self.camera.view(u, v)
         if abs(right) - 3 > depth * self.camera.size[1] / 2 / self.camera.focal:   # nothing is wider than 3 m
             return
         foot, scale = self.camera.pixels(right, depth, 0.0), self.camera.focal / depth * np.array([1, -1])
         light = self.light(u, v, 1.0)
-        for part in parts:
-            rgb = part.rgb if part.shines else np.asarray(part.rgb) * light
-            outlines = part.outline if part.outline.ndim == 3 else part.outline[None]
-            self.fill(outlines * scale + foot, rgb, part.degrees, person if part.body else 0)
-
-    def solid(self, faces, rgb, degrees):
-        """Fill world polygons [K, n, 3] with a radiance."""
-        self.fill(self.camera.project(faces), rgb, degrees)
-
-    def layers(self, layers):
-        """Fill many world polygons of n corners in order: layers (faces [K, n, 3], radiance, degrees)."""
-        if not layers:
-            return
-        faces = np.concatenate([layer[0] for layer in layers])
-        right, depth = self.camera.view(faces[..., 0], faces[..., 1])
-        whole = (depth >= NEAR).all(1)
-        points = self.camera.pixels(right, np.maximum(depth, NEAR), faces[..., 2])
-        seen = whole & (points[..., 0].max(1) > 0) & (points[..., 0].min(1) < self.camera.size[1])
-        corners, start = fixed(points, OVERSAMPLING), 0
-        for polygons, rgb, degrees in layers:
-            part = slice(start, start + len(polygons))
-            cut = () if whole[part].all() else self.camera.project(polygons[~whole[part]])
-            self._fill([*corners[part][seen[part]], *(fixed(p, OVERSAMPLING) for p in cut)], rgb, degrees)
-            start = part.stop
+        for shape in shapes:
+            rgb = shape.rgb if shape.shines else np.asarray(shape.rgb) * light
+            outlines = shape.outline if shape.outline.ndim == 3 else shape.outline[None]
+            self.fill(outlines * scale + foot, rgb, shape.degrees, person if shape.body else 0)
 
 
-class Part(NamedTuple):
-    """An outline [n, 2] of one material, in metres to the right and up; overlaps of several [K, n, 2] stay open."""
+class Shape(NamedTuple):
+    """An outline [n, 2] of one material, in metres to the right and up, or several [K, n, 2] filled by parity."""
 
     outline: np.ndarray
     rgb: tuple               # albedo, or radiance of what shines
     degrees: float
-    body: bool = False       # part of a person, as opposed to what is carried
+    body: bool = False       # belongs to a person, as opposed to what is carried
     shines: bool = False
 
 
-def fixed(polygon, scale):
-    """Image positions [n, 2] to OpenCV's fixed-point corners (pixel centres at integers) at `scale` times the size."""
+def fixed_point(polygon, scale=OVERSAMPLING):
+    """Image positions [..., 2] to OpenCV's fixed-point corners (pixel centres at integers), enlarged by `scale`."""
     return np.rint((np.asarray(polygon) * scale - 0.5) * (1 << _BITS)).astype(np.int32)
 
 
 def rectangles(a0, a1, b0, b1, axes, origin):
     """World polygons [K, 4, 3] of rectangles from a0 to a1 along one axis and b0 to b1 along another."""
-    out = np.empty((np.broadcast(a0, a1, b0, b1).size, 4, 3))
-    out[:] = origin
+    out = np.tile(np.array(origin, float), (np.broadcast(a0, a1, b0, b1).size, 4, 1))
     for corner, (a, b) in enumerate(((a0, b0), (a1, b0), (a1, b1), (a0, b1))):
         out[:, corner, axes[0]] += a
         out[:, corner, axes[1]] += b
     return out
 
 
-def mask(size, polygons):
+def coverage(size, polygons):
     """Antialiased coverage uint8 [H, W] of image polygons."""
     out = np.zeros(size, np.uint8)
     for polygon in polygons:
-        cv2.fillPoly(out, [fixed(polygon, 1)], 255, cv2.LINE_AA, _BITS)
+        cv2.fillPoly(out, [fixed_point(polygon, 1)], 255, cv2.LINE_AA, _BITS)
     return out
 
 
-def limbs(start, end, start_radius, end_radius):
+def capsules(start, end, start_radius, end_radius):
     """Tapered capsules [K, 14, 2] from `start` [K, 2] to `end` [K, 2] with radii [K]."""
     start, end = np.asarray(start, float), np.asarray(end, float)
     along = np.arctan2(*(end - start).T[::-1])[:, None]
@@ -180,5 +156,4 @@ def limbs(start, end, start_radius, end_radius):
     return np.concatenate([end[:, None] + ring * radius[0], start[:, None] - ring * radius[1]], 1)
 
 
-_TURN = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], -1)
+CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 16, endpoint=False)) for f in (np.cos, np.sin)], -1)

@@ -1,33 +1,28 @@
 """Synthetic scenes as a torch data set."""
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from fusionlib.data.synthetic.scene import render
+
 
 class SceneImages(Dataset):
-    """Visible and infrared images of embedded scenes, one after the other: (image [3, H, W] in 0..1, boxes [N, 4]).
+    """The visible and the infrared image of each scene in turn: (image [3, H, W] in 0..1, boxes [N, 4]).
 
-    Args:
-        count: number of scenes; the data set is twice as long.
-        seed, size: see fusionlib.data.synthetic.scene.render.
-        first: index of the first scene.
+    The `count` scenes have the numbers from `first` on in the sequence `seed`, see `fusionlib.data.synthetic.scene`.
     """
 
     def __init__(self, count: int, seed: int, size: tuple[int, int], first: int = 0):
-        from fusionlib.data.synthetic.scene import render
-
         self.items = []
         for index in tqdm(range(first, first + count), desc="scenes", leave=False):
             scene = render(index, seed=seed, size=size)
-            boxes = torch.as_tensor(scene.boxes, dtype=torch.float32).reshape(-1, 4)
-            self.items += [(scene.visible, boxes), (scene.ir[..., None], boxes)]
+            self.items += [(image, torch.from_numpy(scene.boxes)) for image in (scene.visible, scene.ir[..., None])]
 
     def __len__(self):
         return len(self.items)
 
     def __getitem__(self, index):
         image, boxes = self.items[index]
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         return image.expand(3, -1, -1), boxes

@@ -1,4 +1,4 @@
-"""Light of the embedded scenes: its sources, and how it falls on ground and houses and warms them."""
+"""Light of the synthetic scenes: its sources, and how it lights and warms ground and houses."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +21,7 @@ class Light:
     slope: float = 1.0                           # fall of the shade's height per metre away from the wall
     sun_step: tuple[float, float] = (0.0, 0.0)   # ground offset of a shadow per metre of height
     lamps: list = field(default_factory=list)    # (u, v, y, r, g, b)
-    beams: list = field(default_factory=list)    # (u, v, direction along v), headlights
+    beams: list = field(default_factory=list)    # headlights: (u, v, direction along v)
     shops: list = field(default_factory=list)    # (wall u, middle v, half length, r, g, b)
 
     def sunlit(self, u, y):
@@ -42,7 +42,7 @@ class Light:
         return _sum(np.stack([np.ones_like(sunlit), sunlit]), [self.ambient, self.sun])
 
     def artificial(self, u, v, y):
-        """The share of lamps, headlights and shop windows, [3, ...]."""
+        """The light of lamps, headlights and shop windows, [3, ...]."""
         u, v, y = (np.asarray(a, np.float32) for a in (u, v, y))
         total = np.zeros((3, *np.broadcast_shapes(u.shape, v.shape, y.shape)), np.float32)
 
@@ -75,7 +75,7 @@ def _sum(fall, power):
 
 @lru_cache(maxsize=1)
 def grain():
-    """The stains on every surface: fractal noise [1280, 768] repeating every 256, of zero mean and unit deviation."""
+    """Fractal noise of all surfaces [1280, 768], repeating every 256, of zero mean and unit deviation."""
     rng = np.random.default_rng(20250)
     tile = np.zeros((256, 256), np.float32)
     for cells in (8, 16, 32, 64, 128, 256):
@@ -86,8 +86,8 @@ def grain():
     return np.tile(tile / tile.std(), (5, 3))
 
 
-def shine(canvas, street, shadows):
-    """Multiply the painted surfaces by the light on them, add stains, and let the sun warm them."""
+def shade(canvas, street, shadows):
+    """Light, stain and warm the painted surfaces; `shadows` [H, W] is the share of the sun that objects let through."""
     camera = canvas.camera
     height, width = camera.size
     slope = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / camera.focal
@@ -98,32 +98,25 @@ def shine(canvas, street, shadows):
     far = np.where(far > 0, far, 1e3).min(0).astype(np.float32)    # depth of the house front in each column
     row = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - camera.horizon) / camera.focal
     fine = canvas.image.shape[0] // height
-    for top in range(0, height, STRIP):      # strips of the picture stay in the processor's cache
-        part = slice(top, top + STRIP)
+    for top in range(0, height, STRIP):      # strips fit into the processor's cache
+        rays = row[top:top + STRIP]
+        ground = camera.height / np.maximum(rays, np.float32(1e-3))
+        depth = np.minimum(ground, far)
+        is_ground = ground < far
+        u, v = camera.street(slope * depth, depth)
+        y = np.maximum(camera.height - rays * depth, 0)
+        unshadowed = np.where(is_ground, shadows[top:top + STRIP], np.float32(1))
+        sunlit = canvas.light.sunlit(u, y)
+        across, along = (u + 0.6 * y + 15) * 17, (v + 0.8 * y) * 17     # texels
+        stain = cv2.remap(grain(), across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        gain = (0.55 + 0.45 * unshadowed) * (1 + 0.1 * stain)
+        light = canvas.light.daylight(sunlit * unshadowed)
+        if street.night:      # smooth, so half the resolution suffices
+            lamps = canvas.light.artificial(u[::2, ::2], v[::2, ::2], y[::2, ::2])
+            light = light + np.stack([cv2.resize(band, u.shape[::-1]) for band in lamps])
+        warmth = 0.35 * stain + street.heat * sunlit * (0.7 + np.float32(0.3) * is_ground)
         strip = canvas.image[fine * top:fine * (top + STRIP)]
-        _shine_strip(canvas, street, strip, shadows[part], slope, row[part], far)
-
-
-def _shine_strip(canvas, street, strip, shadows, slope, row, far):
-    """Light one strip: viewing rays of the columns (`slope`) and rows, and the depth at which they meet the houses."""
-    camera = canvas.camera
-    ground = camera.height / np.maximum(row, np.float32(1e-3))
-    depth = np.minimum(ground, far)
-    is_ground = ground < far
-    u, v = camera.street(slope * depth, depth)
-    y = np.maximum(camera.height - row * depth, 0)
-
-    shadows = np.where(is_ground, shadows, np.float32(1))
-    sunlit = canvas.light.sunlit(u, y)
-    across, along = (u + 0.6 * y + 15) * 17, (v + 0.8 * y) * 17     # texels
-    stain = cv2.remap(grain(), across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    gain = (0.55 + 0.45 * shadows) * (1 + 0.1 * stain)
-    light = canvas.light.daylight(sunlit * shadows)
-    if street.night:      # smooth: half the resolution will do
-        lamps = canvas.light.artificial(u[::2, ::2], v[::2, ::2], y[::2, ::2])
-        light = light + np.stack([cv2.resize(band, u.shape[::-1]) for band in lamps])
-    warmth = 0.35 * stain + street.heat * sunlit * (0.7 + np.float32(0.3) * is_ground)
-    size = strip.shape[1::-1]
-    for band, share in enumerate(light * gain):
-        strip[..., band] *= cv2.resize(share, size)
-    strip[..., 3] += cv2.resize(warmth, size)
+        size = strip.shape[1::-1]
+        for band, share in enumerate(light * gain):
+            strip[..., band] *= cv2.resize(share, size)
+        strip[..., 3] += cv2.resize(warmth, size)

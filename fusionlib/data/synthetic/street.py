@@ -1,4 +1,4 @@
-"""The street of the embedded scenes: sky, houses, ground, and the light and warmth that lie on them."""
+"""The street of the synthetic scenes: sky, houses and ground."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fusionlib.data.synthetic.canvas import CIRCLE, EMPTY, Canvas, rectangles
-from fusionlib.data.synthetic.light import grain, shine
+from fusionlib.data.synthetic.light import grain, shade
 
 WALLS = ((.42, .38, .32), (.35, .2, .14), (.5, .46, .4), (.28, .3, .32), (.45, .32, .2), (.22, .13, .1), (.55, .5, .36),
          (.32, .36, .3))
@@ -31,14 +31,14 @@ class House:
     degrees: float   # above the air
     pitch: float     # metres from window to window
 
-    def quads(self, s0, s1, y0, y1):
+    def faces(self, s0, s1, y0, y1):
         """World polygons [K, 4, 3] of rectangles on the front; `s` runs along it."""
         return rectangles(s0, s1, y0, y1, (0 if self.across else 1, 2), (*self.origin, 0))
 
 
 @dataclass(frozen=True)
 class Street:
-    """Plan of a street: half widths of the road and of the whole, its length, houses, and the air's temperature."""
+    """Layout of a street: half widths of road and street, length, houses, and the air's temperature."""
 
     road: float
     wall: float
@@ -53,7 +53,7 @@ class Street:
     overcast: bool
 
 
-def plan(rng, night) -> Street:
+def random_street(rng, night) -> Street:
     """A random street."""
     road, end = rng.uniform(3.7, 5.4), rng.uniform(38, 62)
     wall = road + rng.uniform(2.6, 4.5)
@@ -80,49 +80,49 @@ def plan(rng, night) -> Street:
                   (walk, walk * 0.95, walk * 0.86), rng.uniform(5, 13) if sun else 0.0, not night and not sun)
 
 
-def paint(canvas: Canvas, street: Street, rng, shadows):
-    """Draw sky, ground and houses with their light; `shadows` float32 [H, W] is the share of sun that objects leave."""
+def draw_street(canvas: Canvas, street: Street, rng, shadows):
+    """Draw sky, ground and houses with their light; `shadows` as for `shade`."""
     houses = sorted(street.houses, key=lambda h: -canvas.camera.view(
         h.origin[0] + h.across * h.length / 2, h.origin[1] + (not h.across) * h.length / 2)[1] - 100 * h.across)
-    layers, glowing = _ground(street, rng), []
+    _draw_ground(canvas, street, rng)
+    glowing = []
     for house in houses:
-        if len(canvas.camera.project(house.quads(0, house.length, 0, house.height))):
-            _house(house, street, rng, layers, glowing)
-    canvas.layers(layers)
-    shine(canvas, street, shadows)
-    _sky(canvas, street, rng)
-    canvas.layers(glowing)
+        if len(canvas.camera.project(house.faces(0, house.length, 0, house.height))):
+            glowing += _draw_house(canvas, house, street, rng)
+    shade(canvas, street, shadows)
+    _draw_sky(canvas, street, rng)
+    for faces, rgb, degrees in glowing:
+        canvas.fill_faces(faces, rgb, degrees)
 
 
-def _sky(canvas, street, rng):
-    """Fill what is still empty with sky: cold, colder between the clouds."""
+def _draw_sky(canvas, street, rng):
+    """Fill unpainted pixels with sky: cold, colder between the clouds."""
     empty = canvas.image[..., 3] < EMPTY / 2
-    rows = int(empty.any(1).sum())
-    if not rows:
+    if not (rows := int(empty.any(1).sum())):
         return
     shape = (empty.shape[1] // 2, rows // 2 + 1)
     height = np.linspace(0, 1, shape[1], dtype=np.float32)[:, None, None]
     if street.night:
         zenith, horizon, cold = (.004, .005, .01), np.array([.03, .022, .016]) * rng.uniform(0.4, 1.5), 14
+    elif street.overcast:
+        zenith, horizon, cold = (.75, .78, .82), np.array([.85, .86, .86]), 8
     else:
-        clear = (.22, .42, .8), np.array([.75, .82, .9]), 22
-        zenith, horizon, cold = ((.75, .78, .82), np.array([.85, .86, .86]), 8) if street.overcast else clear
+        zenith, horizon, cold = (.22, .42, .8), np.array([.75, .82, .9]), 22
     zenith, horizon = np.float32([*zenith, street.air - cold]), np.float32([*horizon, street.air - 0.4 * cold])
-    cloud = cv2.resize(grain()[:96, (shift := rng.integers(256)):shift + 256], shape)[..., None]
+    shift = rng.integers(256)
+    cloud = cv2.resize(grain()[:96, shift:shift + 256], shape)[..., None]
     cloud = (0.25 + 0.5 * cloud).clip(0, 1) * np.float32(0.2 if street.night else 0.8)
     sky = zenith + (horizon - zenith) * np.sqrt(height)
     sky = cv2.resize(sky + (horizon - sky) * cloud, (empty.shape[1], rows))
     np.copyto(canvas.image[:rows], sky, where=empty[:rows, :, None])
 
 
-def _ground(street, rng):
-    """Layers of pavement, road, markings, patches and manholes."""
-    road, air = street.road, street.air
-
+def _draw_ground(canvas, street, rng):
+    """Pavement, road, markings, patches and manholes."""
     def lay(u0, u1, v0, v1, rgb, degrees):
-        layers.append((rectangles(u0, u1, v0, v1, (0, 1), (0, 0, 0)), rgb, degrees))
+        canvas.fill_faces(rectangles(u0, u1, v0, v1, (0, 1), (0, 0, 0)), rgb, degrees)
 
-    layers, walk = [], np.array(street.walk_rgb)
+    road, air, walk = street.road, street.air, np.array(street.walk_rgb)
     warm = air + rng.uniform(0.5, 2.5)
     lay(-street.wall - 1, street.wall + 1, -20, street.end + 1, walk, air + rng.uniform(0, 1.5))
     joints = np.arange(-4, 34, 1.2)
@@ -143,21 +143,22 @@ def _ground(street, rng):
     lay(-0.07, 0.07, dashes, dashes + 2.5, (.5, .5, .48), warm)
     stripes = np.arange(-road + 0.4, road - 0.6, 1.0)
     lay(stripes, stripes + 0.5, street.crossing, street.crossing + 3.2, (.55, .55, .53), warm - 0.15)
-    for _ in range(rng.integers(0, 3)):     # manholes, now and then warm from below
+    for _ in range(rng.integers(0, 3)):     # manholes, some of them warm from below
         u, v = rng.uniform(-road + 0.8, road - 0.8), rng.uniform(5, 22)
         cover = np.pad(CIRCLE * 0.36 + [u, v], ((0, 0), (0, 1)))[[(k, k + 1, 14 - k, 15 - k) for k in range(7)]]
         hot = rng.uniform(6, 14) if rng.random() < 0.5 else rng.uniform(-1, 1)
-        layers.append((cover, (.05, .048, .045), warm + hot))
-    return layers
+        canvas.fill_faces(cover, (.05, .048, .045), warm + hot)
 
 
-def _house(house, street, rng, layers, glowing):
-    """Add one front to the canvas's layers, and what shines by itself to those that glow."""
+def _draw_house(canvas, house, street, rng):
+    """Draw one front; returns the faces that shine by themselves, to be drawn after shading: (faces, rgb, degrees)."""
+    glowing = []
+
     def put(rgb, degrees, *rectangle):
-        layers.append((house.quads(*rectangle), rgb, degrees))
+        canvas.fill_faces(house.faces(*rectangle), rgb, degrees)
 
     def glow_at(rgb, degrees, *rectangle):
-        glowing.append((house.quads(*rectangle), rgb, degrees))
+        glowing.append((house.faces(*rectangle), rgb, degrees))
 
     rgb, length, height, wall = np.array(house.rgb), house.length, house.height, street.air + house.degrees
     put(rgb, wall, 0, length, 0, height)
@@ -166,7 +167,6 @@ def _house(house, street, rng, layers, glowing):
     put(np.minimum(rgb * 1.25, 0.9), wall - 1, 0, length, height - 0.35, height)
     glow = house.glow * (0.5 if street.night else 0.9)
     glass = np.array([.03, .04, .05]) if street.night else np.array([.1, .13, .16])
-
     count = max(int(length / house.pitch), 1)
     pitch = length / count
     floors = np.arange(3.4, height - 2.2, 3.0)
@@ -178,9 +178,10 @@ def _house(house, street, rng, layers, glowing):
         put(glass, wall + 1.0, left - half, left + half, low + 0.7, low + 2.25)
         shut = rng.random(left.size) < 0.3
         put(np.array([.4, .38, .34]), wall + 1.5, *(a[shut] for a in (left - half, left + half, low + 1.3, low + 2.25)))
-        for some, tone in ((lit & ~shut, 1.0), (lit & shut, 0.5)):
+        for windows, tone in ((lit & ~shut, 1.0), (lit & shut, 0.5)):
+            x, y = left[windows], low[windows]
             for a, b in ((-half, -0.04), (0.04, half)):
-                glow_at(glow * tone, wall + 2.5, left[some] + a, left[some] + b, low[some] + 0.75, low[some] + 2.2)
+                glow_at(glow * tone, wall + 2.5, x + a, x + b, y + 0.75, y + 2.2)
     if house.shop:
         panes = np.arange(0.5, length - 1.2, 1.7)
         middle, tall = panes + rng.uniform(0.4, 1.1, len(panes)), rng.uniform(1.2, 1.6, len(panes))
@@ -201,3 +202,4 @@ def _house(house, street, rng, layers, glowing):
     if rng.random() < 0.45:     # the vent of an air conditioner or a boiler
         at, y = rng.uniform(0.5, length - 1), rng.uniform(0.4, 4)
         put((.3, .3, .29), wall + rng.uniform(6, 18), at, at + 0.7, y, y + 0.5)
+    return glowing
