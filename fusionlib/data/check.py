@@ -14,7 +14,7 @@ from fusionlib.data import splits
 from fusionlib.data.image_io import is_coloured, read_image
 from fusionlib.data.layouts import Report, survey
 from fusionlib.data.pairs import Pair, Problem
-from fusionlib.utils.errors import LISTED, FusionError
+from fusionlib.utils.errors import MAX_PRINTED, FusionError
 from fusionlib.utils.files import write_json
 
 
@@ -83,9 +83,9 @@ def describe(report: Report) -> str:
     lines += [f"note: {note}" for note in report.notes]
     for kind, group in groupby(sorted(report.problems, key=lambda p: p.kind), key=lambda p: p.kind):
         problems = list(group)
-        lines += ["", f"{kind}: {len(problems)}"] + [f"  {_short(problem, report)}" for problem in problems[:LISTED]]
-        if len(problems) > LISTED:
-            lines.append(f"  ... and {len(problems) - LISTED} more")
+        lines += ["", f"{kind}: {len(problems)}"] + [f"  {_short(problem, report)}" for problem in problems[:MAX_PRINTED]]
+        if len(problems) > MAX_PRINTED:
+            lines.append(f"  ... and {len(problems) - MAX_PRINTED} more")
     return "\n".join(lines)
 
 
