@@ -83,7 +83,8 @@ def describe(report: Report) -> str:
     lines += [f"note: {note}" for note in report.notes]
     for kind, group in groupby(sorted(report.problems, key=lambda p: p.kind), key=lambda p: p.kind):
         problems = list(group)
-        lines += ["", f"{kind}: {len(problems)}"] + [f"  {_short(problem, report)}" for problem in problems[:MAX_PRINTED]]
+        lines += ["", f"{kind}: {len(problems)}"]
+        lines += [f"  {_short(problem, report)}" for problem in problems[:MAX_PRINTED]]
         if len(problems) > MAX_PRINTED:
             lines.append(f"  ... and {len(problems) - MAX_PRINTED} more")
     return "\n".join(lines)

@@ -45,10 +45,14 @@ class Run:
     pairs_root: Path | None = None  # root of the pairs in notebook 01's manifest; None: the data root
 
     @functools.cached_property
+    def split(self) -> dict[str, list[Pair]]:
+        """The pairs that notebook 01 has chosen, {"train", "test"}; FusionError before it is finished."""
+        return read_manifest(self.finished("01_data").folder / "manifest.json", self.pairs_root or self.data_root)
+
+    @functools.cached_property
     def parts(self) -> Parts:
         """The training, validation and test pairs of each stage; FusionError before notebook 01 is finished."""
-        manifest = self.finished("01_data").folder / "manifest.json"
-        return parts(read_manifest(manifest, self.pairs_root or self.data_root), self.profile)
+        return parts(self.split, self.profile)
 
     def answers(self, pairs: Sequence[Pair]) -> list[Answer]:
         """The answers about the fused images of these pairs; FusionError before notebook 03 is finished."""
@@ -137,7 +141,7 @@ class Stage:
         """Whether all results are complete; prints when they are, which explains why a notebook was quick."""
         if self.provenance is None:
             return False
-        print(f"{self.folder.name}: finished on {self.provenance['date']} with the same fingerprint, loaded.")
+        print(f"{self.folder.name}: loaded, finished on {self.provenance['date']} with the same settings, data, code.")
         return True
 
     def finish(self, **facts) -> None:

@@ -4,6 +4,7 @@ import ast
 import base64
 import contextlib
 import io
+import logging
 import os
 import shutil
 import threading
@@ -75,6 +76,7 @@ def execute(notebook: Path, copy: Path, settings: dict, time_limit: int) -> dict
     names = PROFILE_SETTINGS.union(parameters(notebook))
     settings = {name: value for name, value in settings.items() if name in names}
     os.environ.update(MALLOC)
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its parser warns of every a = b = None
     start, message, ended = time.perf_counter(), "", threading.Event()
     with ThreadPoolExecutor() as pool:
         peak = pool.submit(peak_memory, ended)

@@ -165,7 +165,10 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
     figure, axes = subplots(figsize=(6.4, 0.6 + 0.42 * len(names)))
     options = {"x": "change", "y": "instruction", "hue": "wording", "order": names, "hue_order": wordings,
                "palette": list(COLOURS[: len(wordings)]), "ax": axes}
+    state = np.random.get_state()
+    np.random.seed(0)  # of the jitter: the same figure is the same file
     sns.stripplot(table, **options, dodge=True, size=3, alpha=0.5, jitter=0.15)
+    np.random.set_state(state)
     sns.pointplot(table, **options, dodge=0.4 if len(wordings) > 1 else False, errorbar=None, estimator="median",
                   linestyle="none", marker="|", markersize=14, legend=False)
     properties = table.groupby("instruction")["property"].first()
