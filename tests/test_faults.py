@@ -172,7 +172,7 @@ def test_a_picture_that_is_gone_is_named_and_another_takes_its_place(pairs, tmp_
     copies[4].ir.write_bytes(b"no picture")
     samples = make(copies)
     for index, name, file in ((1, "2", "v1.png"), (4, "0", "4.png")):
-        with pytest.warns(UserWarning, match=rf"{file}: .*Another pair takes its place"):
+        with pytest.warns(UserWarning, match=rf"{file}: .*Another pair replaces it"):
             assert samples[index]["name"] == f"Toy/train/{name}"
     for copy in copies:
         copy.ir.unlink()

@@ -137,7 +137,7 @@ def test_committed_notebooks_can_be_compared(path):
     code = [c for c in notebook.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
     assert not any(o.output_type == "error" or o.get("name") == "stderr" for c in code for o in c.outputs)
-    assert code[-1].outputs[-1].text == "kept\n" and "NBVAL_IGNORE_OUTPUT" not in code[-1].source
+    assert code[-1].outputs[-1].text == "all checks passed\n" and "NBVAL_IGNORE_OUTPUT" not in code[-1].source
     assert max(len(c.source.splitlines()) for c in code) <= 25
     assert suite.parameters(path)["profile"] == "quick"
     intro = notebook.cells[0].source
