@@ -19,8 +19,8 @@ from fusionlib.data.splits import evenly_spaced
 from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments import protocols, results
 from fusionlib.experiments.methods import OURS_STAGE_1, Method, find_methods
-from fusionlib.experiments.run import Run, fingerprint_pairs
-from fusionlib.experiments.stages import fused_images, network_of
+from fusionlib.experiments.run import Run, fingerprint_pairs, network_of
+from fusionlib.experiments.stages import fused_images
 from fusionlib.feedback import backends, querying, store
 from fusionlib.feedback.controls import Shuffled
 from fusionlib.inference import network

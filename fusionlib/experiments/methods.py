@@ -11,8 +11,7 @@ from torch import Tensor
 from fusionlib import peers
 from fusionlib.data.pairs import Pair
 from fusionlib.experiments import peer_training
-from fusionlib.experiments.run import Run
-from fusionlib.experiments.stages import network_of
+from fusionlib.experiments.run import Run, network_of
 from fusionlib.feedback.store import Answer
 from fusionlib.inference.network import fuse, image_path
 from fusionlib.peers import checkpoints

@@ -25,6 +25,9 @@ from fusionlib.data.pairs import Pair
 from fusionlib.data.splits import Parts, parts, read_manifest
 from fusionlib.feedback.querying import read_assignment
 from fusionlib.feedback.store import Answer, open_store
+from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.models.weights import load
 from fusionlib.utils import distributed
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
@@ -168,6 +171,13 @@ class Stage:
 
     def _aside(self, digest: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}@{digest[:12]}")
+
+
+def network_of(stage: Stage) -> FusionNetwork | TextGuidedFusion:
+    """Load the network of a finished stage 1 or 2, in evaluation mode on the best device."""
+    fusion = stage.run.finished("02_fusion_network")
+    network = load(fusion.weights).to(distributed.best_device())
+    return network if stage.folder == fusion.folder else load(stage.weights, network)
 
 
 def open_run(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:

@@ -15,13 +15,10 @@ from fusionlib.data.layouts import Report, read
 from fusionlib.data.pairs import Pair
 from fusionlib.data.synthetic import phantom, scene
 from fusionlib.detection.checkpoints import load_yolov5
-from fusionlib.experiments.run import Run, Stage, fingerprint_pairs
+from fusionlib.experiments.run import Run, Stage, fingerprint_pairs, network_of
 from fusionlib.feedback.querying import QUESTION, ask, write_assignment
 from fusionlib.feedback.store import Answer, LazyFeatures, open_store
 from fusionlib.inference.network import fuse_pairs, read_fused
-from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.text_dfh import TextGuidedFusion
-from fusionlib.models.weights import load
 from fusionlib.training.fusion import train_fusion_network
 from fusionlib.training.text_dfh import train_text_dfh
 from fusionlib.utils.distributed import best_device
@@ -74,13 +71,6 @@ def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | 
     if images.provenance is None:
         images.finish()
     return read_fused(images.folder, pairs)
-
-
-def network_of(stage: Stage) -> FusionNetwork | TextGuidedFusion:
-    """Load the network of a finished stage 1 or 2, in evaluation mode on the best device."""
-    fusion = stage.run.finished("02_fusion_network")
-    network = load(fusion.weights).to(best_device())
-    return network if stage.folder == fusion.folder else load(stage.weights, network)
 
 
 def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:

@@ -93,10 +93,10 @@ def fuse_pairs(model: FusionNetwork | TextGuidedFusion, pairs: Sequence[Pair], f
 
     Existing images are kept, so that an interrupted call is resumed.
     """
-    for index, pair in enumerate(tqdm(pairs, desc="fusing", leave=False)):
-        path = image_path(folder, pair)
-        if not path.exists():
-            write_image(path, fuse(model, *load(pair), None if texts is None else texts[index]))
+    missing = [index for index, pair in enumerate(pairs) if not image_path(folder, pair).exists()]
+    for index in tqdm(missing, desc="fusing", leave=False, disable=not missing):
+        fused = fuse(model, *load(pairs[index]), None if texts is None else texts[index])
+        write_image(image_path(folder, pairs[index]), fused)
 
 
 def read_fused(folder: Path, pairs: Sequence[Pair]) -> LazyImages:

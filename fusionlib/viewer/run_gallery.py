@@ -5,7 +5,6 @@ from pathlib import Path
 
 from fusionlib.data.datasets import people
 from fusionlib.data.pairs import Pair
-from fusionlib.data.splits import read_manifest
 from fusionlib.experiments.run import Run
 from fusionlib.feedback import querying
 from fusionlib.feedback.store import Answer, open_store
@@ -33,7 +32,7 @@ def from_run(run: Run) -> Gallery:
     from fusionlib.experiments.methods import OURS, OURS_STAGE_1  # imports the training code
 
     try:
-        split = read_manifest(run.folder / "01_data" / "manifest.json", run.data_root)
+        split = run.split
     except FusionError as error:
         raise FusionError(f"{error}; if the data sets have been moved, give their folder as data_root=") from None
     pairs = split["test"] + split["train"]

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from fusionlib.data.datasets import letterbox, resize_longer_side
-from fusionlib.experiments.run import Run
+from fusionlib.experiments.run import Run, network_of
 from fusionlib.feedback.store import Answer
 from fusionlib.feedback.text_encoder import encode, encoder_name, tokens
 from fusionlib.inference import pair
 from fusionlib.inference.network import fuse, word_attention
-from fusionlib.models import weights
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError
@@ -57,8 +56,7 @@ class Networks:
         """The Text-DFH of the run's notebook 04, or else of the package."""
         if not self.has_text_dfh:
             return pair.text_dfh()
-        stage_1, stage_2 = (self.run.finished(name).weights for name in ("02_fusion_network", "04_text_dfh"))
-        return weights.load(stage_2, weights.load(stage_1).to(distributed.best_device()))
+        return network_of(self.run.finished("04_text_dfh"))
 
     def preload(self) -> None:
         """Load everything that `refine` needs. Raises as it does."""
