@@ -54,7 +54,7 @@ class Profile:
     dfh_lr: float = 1e-3
     # comparisons
     methods: tuple[str, ...] = (
-        "mean", "maximum", "laplacian",  # ours; then the paper's eight
+        "mean", "maximum", "laplacian", "laplacian-max",  # ours; then the paper's eight
         "AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "SwinFusion", "TextIF",
     )
     #: Those with a recipe, by which they are trained if there are no official weights (ours).

@@ -1,4 +1,4 @@
-"""Baselines without training: mean, maximum and Laplacian pyramid of infrared and luma."""
+"""Baselines without training: mean, maximum and Laplacian pyramids of infrared and luma."""
 
 import torch
 from kornia.geometry.transform import pyrdown, pyrup
@@ -47,9 +47,21 @@ class Laplacian(Peer):
 
     def _fused(self, ir, visible, levels):
         if levels == 0:
-            return (ir + visible) / 2
+            return self._base(ir, visible)
         # Replicate padding: the last levels of a small image have too few pixels to reflect.
         reduced_ir, reduced_visible = (pyrdown(image, "replicate") for image in (ir, visible))
         detail_ir, detail_visible = ir - pyrup(reduced_ir, "replicate"), visible - pyrup(reduced_visible, "replicate")
         detail = torch.where(detail_ir.abs() >= detail_visible.abs(), detail_ir, detail_visible)
         return detail + pyrup(self._fused(reduced_ir, reduced_visible, levels - 1), "replicate")
+
+    @staticmethod
+    def _base(ir, visible):
+        return (ir + visible) / 2
+
+
+class LaplacianMax(Laplacian):
+    """The same Laplacian pyramid, but with the maximum of the base."""
+
+    @staticmethod
+    def _base(ir, visible):
+        return torch.maximum(ir, visible)

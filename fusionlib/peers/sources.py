@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 _NONE = "none stated: all rights reserved"
 _RESEARCH = "free for research purposes only"
+_PYRAMID = "Burt and Adelson, The Laplacian pyramid as a compact image code, IEEE Transactions on Communications 31(4)"
 
 
 class Source(NamedTuple):
@@ -74,7 +75,6 @@ SOURCES = {
         "Zhao et al., Equivariant multi-modality image fusion, CVPR", 2024, "Zhaozixiang1228/MMIF-EMMA", _NONE),
     "mean": Source("baselines.Mean", "mean of infrared and luma"),
     "maximum": Source("baselines.Maximum", "maximum of infrared and luma"),
-    "laplacian": Source("baselines.Laplacian",
-        "Burt and Adelson, The Laplacian pyramid as a compact image code, IEEE Transactions on Communications 31(4)",
-        1983),
+    "laplacian": Source("baselines.Laplacian", _PYRAMID, 1983),
+    "laplacian-max": Source("baselines.LaplacianMax", f"as laplacian, with the maximum of the base: {_PYRAMID}", 1983),
 }

@@ -190,8 +190,9 @@ def test_official_weights_of_the_development_data(shared, tmp_path, parts):
     run = runs.open_run("small", str(shared / "data"), str(tmp_path / "out"))
     found = {method.name: method.origin for method in find_methods(run, run.profile.methods)}
     official = {name for name, origin in found.items() if origin == "official weights"}
-    assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 11
-    assert [name for name, origin in found.items() if origin == "needs none"] == ["mean", "maximum", "laplacian"]
+    assert official == {"AUIF", "DATFuse", "LRRNet"} and len(found) == 12
+    untrained = [name for name, origin in found.items() if origin == "needs none"]
+    assert untrained == ["mean", "maximum", "laplacian", "laplacian-max"]
 
 
 def test_weights_of_another_network_are_refused(run, parts, tmp_path):

@@ -13,7 +13,7 @@ def test_mean_and_maximum_by_hand():
     assert build("maximum").fuse(ir, visible).flatten().tolist() == pytest.approx([0.4, 0.8])
 
 
-@pytest.mark.parametrize("name", ["mean", "maximum", "laplacian"])
+@pytest.mark.parametrize("name", ["mean", "maximum", "laplacian", "laplacian-max"])
 def test_luma_is_fused_and_colour_kept(name):
     peer, ir, visible = build(name), torch.rand(1, 33, 47), torch.rand(3, 33, 47)
     luma, cbcr = split_luma(visible[None])
@@ -22,9 +22,10 @@ def test_luma_is_fused_and_colour_kept(name):
     torch.testing.assert_close(peer.fuse(ir, visible), merge_luma(fused[None], cbcr)[0], atol=1e-6, rtol=0)
 
 
-def test_laplacian_of_an_image_with_itself_is_the_image():
+@pytest.mark.parametrize("name", ["laplacian", "laplacian-max"])
+def test_laplacian_of_an_image_with_itself_is_the_image(name):
     image = torch.rand(1, 1, 64, 48)
-    torch.testing.assert_close(build("laplacian").raw(image, image), image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(build(name).raw(image, image), image, atol=1e-6, rtol=0)
 
 
 def test_laplacian_takes_detail_from_one_and_the_mean_of_both_bases():
@@ -37,6 +38,16 @@ def test_laplacian_takes_detail_from_one_and_the_mean_of_both_bases():
     for step in [pyrdown] * 4 + [pyrup] * 4:
         base = step(base, "replicate")
     torch.testing.assert_close(fused, image - (base - 0.2) / 2, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 0.0), (0.2, 0.7)])
+def test_laplacian_max_takes_the_maximum_of_both_bases(low, high):
+    image, flat = low + (high - low) * torch.rand(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.9)
+    fused = build("laplacian-max").raw(image, flat)  # whose base is higher everywhere
+    base = image
+    for step in [pyrdown] * 4 + [pyrup] * 4:
+        base = step(base, "replicate")
+    torch.testing.assert_close(fused, image - base + 0.9, atol=1e-6, rtol=0)
 
 
 def test_laplacian_keeps_the_sharper_edge():

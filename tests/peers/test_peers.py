@@ -9,20 +9,20 @@ from fusionlib.peers.peer import Peer
 from fusionlib.utils.errors import FusionError
 
 NAMES = ["AUIF", "DATFuse", "IVFWSR", "LRRNet", "MLFusion", "TIMFusion", "TIMFusion-light", "SwinFusion", "TextIF",
-         "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian"]
+         "ALMFnet", "RMR-Fusion", "CDDFuse", "EMMA", "mean", "maximum", "laplacian", "laplacian-max"]
 
 
 def test_names_and_classes():
-    assert list(PEERS) == NAMES and len(PEERS) == 16
+    assert list(PEERS) == NAMES and len(PEERS) == 17
     assert all(issubclass(kind, Peer) and kind.__doc__ for kind in PEERS.values())
-    assert len(set(PEERS.values())) == 16
+    assert len(set(PEERS.values())) == 17
     assert "[85]" not in PEERS and "nothing" not in PEERS
 
 
 def test_build():
     peer = build("lrrnet")
     assert type(peer) is PEERS["LRRNet"] and not peer.training
-    with pytest.raises(FusionError, match=r"no compared method 'U2Fusion': choose among AUIF, .*, laplacian"):
+    with pytest.raises(FusionError, match=r"no compared method 'U2Fusion': choose among AUIF, .*, laplacian-max"):
         build("U2Fusion")
 
 
