@@ -28,11 +28,17 @@ class Profile:
     validation: int = 100  # training pairs set aside to choose the best epoch (ours)
     # stage 1
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
+    fusion_block: int = 1  # side of the blocks of pixels that the network works on (ours)
+    fusion_output: str = "tanh"  # of the network; or "clip" (ours)
+    fusion_loss: str = "paper"  # or "multiscale" (ours)
+    fusion_init: str = "identity"  # of new layers, so that no image turns negative; "maximum" or "random" (ours)
     fusion_resize: int = 512  # longer side that training images are reduced to (ours)
     fusion_crop: int = 256  # ours
     crops_per_image: int = 1  # of each pair in an epoch (ours)
     exposure_augmentation: float = 0.0  # fraction of crops whose two images get a random exposure (ours)
-    identity_init: float = 1.0  # brightness that new layers preserve, so that no image turns negative (ours)
+    fusion_own_size: float = 0.0  # fraction of crops that are taken before the image is reduced (ours)
+    fusion_flat: float = 0.0  # fraction of crops that are replaced by two gray levels (ours)
+    fusion_balanced: bool = False  # as many crops of each data set in an epoch (ours)
     fusion_batch: int = 16
     fusion_epochs: int = 100
     fusion_lr: float = 1e-3  # the exponent is missing in the paper
@@ -87,9 +93,14 @@ class Profile:
         return {k: v for k, v in asdict(self).items() if k.startswith(prefixes)}
 
 
+#: The suite's own stage 1; see fusionlib/weights/README.md for what was compared.
+OUR_FUSION = {
+    "channels": (16, 32, 32), "fusion_block": 2, "fusion_output": "clip", "fusion_init": "maximum",
+    "fusion_loss": "multiscale", "fusion_flat": 0.06, "exposure_augmentation": 0.6,
+}
 PROFILES = {
     "quick": Profile(
-        name="quick", threads=2, workers=0, schedule="cosine",
+        name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine",
         scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8, backend="rules",
         fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=5e-3,
@@ -98,16 +109,17 @@ PROFILES = {
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
     ),
     "small": Profile(
-        name="small", threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6, backend="rules",
-        freeze_bn_fraction=0.5, fusion_resize=640, fusion_crop=64, crops_per_image=12, exposure_augmentation=0.6,
-        fusion_batch=8, fusion_epochs=60, fusion_lr=1e-2, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16,
-        dfh_lr=5e-3, train_peers=(), detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24,
-        ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6,
+        name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6,
+        backend="rules", freeze_bn_fraction=0.5, fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
+        fusion_crop=64, crops_per_image=12, fusion_batch=8, fusion_epochs=60, fusion_lr=2e-3, detect_size=(256, 320),
+        dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3, train_peers=(), detector_epochs=8, detector_pairs=16,
+        ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2,
+        medical_crop=128, medical_dfh_epochs=6,
     ),
     "paper": Profile(),
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
-PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", identity_init=0.0, instruction_steps=3000)
+PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", instruction_steps=3000)
 
 
 def profile(name: str = "quick", **settings) -> Profile:

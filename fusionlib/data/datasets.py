@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from fusionlib.data.augment import augment, random_exposure
+from fusionlib.data.augment import augment, random_exposure, random_levels
 from fusionlib.data.color import split_luma
 from fusionlib.data.image_io import image_size
 from fusionlib.data.pairs import Pair, load
@@ -69,15 +69,16 @@ class FusionDataset(PairDataset):
 
     Larger images are reduced to a longer side of `resize` pixels before a square of `crop` pixels is cut out. `train`
     augments by flips, quarter turns and random crops (paper 4.1); without it, the crop is the same in every epoch. An
-    epoch has `crops` crops of each pair, in rounds over all pairs. `exposure_augmentation` is the share of training
-    crops whose two images get another exposure each.
+    epoch has `crops` crops of each pair, in rounds over all pairs. `own_size` is the share of training crops that are
+    cut out of the image at its own size. `exposure_augmentation` is the share of training
+    crops whose two images get another exposure each, `flat` the share whose images are replaced by `random_levels`.
     """
 
     def __init__(self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1,
-                 exposure_augmentation: float = 0.0):
+                 exposure_augmentation: float = 0.0, flat: float = 0.0, own_size: float = 0.0):
         super().__init__(pairs, seed, train)
-        self.resize, self.crop, self.crops = resize, crop, crops
-        self.exposure_augmentation = exposure_augmentation
+        self.resize, self.crop, self.crops, self.own_size = resize, crop, crops, own_size
+        self.exposure_augmentation, self.flat = exposure_augmentation, flat
 
     def __len__(self) -> int:
         return len(self.pairs) * self.crops
@@ -85,14 +86,25 @@ class FusionDataset(PairDataset):
     def sample(self, index: int) -> dict[str, Tensor]:
         """A crop."""
         number = index % len(self.pairs)
-        ir, visible = self.images(number, lambda pair: resize_longer_side(*load(pair), self.resize))
+        ir, visible = self.images(number, load if self.own_size else self._reduced)
         seed = self.seed_of(index) if self.train else index
+        draw, crop = np.random.default_rng(seed), self.crop
+        if self.own_size and not (self.train and draw.random() < self.own_size):
+            crop = round(crop * max(1, max(ir.shape) / self.resize))
         rotate = "quarter" if self.train else 0
-        ir, visible, _ = augment(ir, visible, None, seed=seed, crop=self.crop, flip=self.train, rotate=rotate)
-        draw = np.random.default_rng(seed)
+        ir, visible, _ = augment(ir, visible, None, seed=seed, crop=crop, flip=self.train, rotate=rotate)
+        if crop > self.crop:
+            ir, visible = (interpolate(image[None], self.crop, mode="bilinear", antialias=True)[0]
+                           for image in (ir, visible))
         if self.train and draw.random() < self.exposure_augmentation:
             ir, visible = (random_exposure(image, draw.integers(2**31)) for image in (ir, visible))
+        if self.train and self.flat and draw.random() < self.flat:
+            levels = random_levels(draw.integers(2**31))
+            ir, visible = (torch.full_like(image, level) for image, level in zip((ir, visible), levels))
         return {"ir": ir, "y": split_luma(visible)[0], "visible": visible, "name": self.pairs[number].label}
+
+    def _reduced(self, pair):
+        return resize_longer_side(*load(pair), self.resize)
 
 
 def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:

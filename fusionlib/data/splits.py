@@ -24,7 +24,10 @@ RULES = Path(__file__).resolve().parents[2] / "data" / "splits" / "rules.json"
 
 
 def load_rules(path=RULES) -> dict:
-    """The rules: a seed and, per data set, the numbers of train and test pairs (null: all); raises FusionError."""
+    """The rules: a seed and, per data set, the numbers of train and test pairs (null: all) or the names of train ones.
+
+    Raises FusionError.
+    """
     return _load_json(path, "the checkout's data/splits/rules.json; install with `pip install -e .` from the checkout")
 
 
@@ -33,8 +36,9 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
 
     `rules` are the committed ones by default. Returns {"train": [...], "test": [...]}, sorted by data set and within it
     by rank, so the first n are a random sample too. Train pairs come from the official train split, test pairs from the
-    test split or from an official data set without splits; any other data set without splits, such as a user's folders,
-    is divided. Where there are fewer pairs than the rule asks for, all are taken; see `summary`.
+    test split or from an official data set without splits, less the train pairs that its rule names; any other data set
+    without splits, such as a user's folders, is divided. Where there are fewer pairs than the rule asks for, all are
+    taken; see `summary`.
     """
     rules = rules or load_rules()
     chosen = {split: [] for split in SPLITS}
@@ -44,16 +48,23 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
         if dataset not in rules["datasets"] and not any(pair.split for pair in ranked):
             train = int(len(ranked) * rules["other"]["unsplit_train"])
             candidates = {"train": ranked[:train], "test": ranked[train:]}
+        elif isinstance(named := _requested(rules, dataset, "train"), list):
+            candidates = {"train": [p for p in ranked if p.name in named],
+                          "test": [p for p in ranked if p.name not in named]}  # fmt: skip
         else:
             candidates = {split: [pair for pair in ranked if (pair.split or "test") == split] for split in SPLITS}
         for split in SPLITS:
-            chosen[split] += candidates[split][:_requested(rules, dataset, split)]
+            chosen[split] += candidates[split][:_count(_requested(rules, dataset, split))]
     return chosen
 
 
 def _requested(rules, dataset, split):
-    """The number of pairs that the rule of a data set asks for; None for all."""
+    """What the rule of a data set asks for: a number of pairs, the names of pairs, or None for all."""
     return rules["datasets"].get(dataset, rules["other"])[split]
+
+
+def _count(requested):
+    return len(requested) if isinstance(requested, list) else requested
 
 
 def summary(split: dict[str, list[Pair]], rules: dict | None = None) -> list[str]:
@@ -62,7 +73,7 @@ def summary(split: dict[str, list[Pair]], rules: dict | None = None) -> list[str
     for dataset in sorted({pair.dataset for pairs in split.values() for pair in pairs}):
         for name in SPLITS:
             chosen = [pair for pair in split[name] if pair.dataset == dataset]
-            requested = _requested(rules, dataset, name)
+            requested = _count(_requested(rules, dataset, name))
             if not chosen and not requested:
                 continue
             line = f"{dataset} {name}: {len(chosen)} pairs, {sum(pair.boxes is not None for pair in chosen)} labelled"
@@ -231,6 +242,13 @@ def _hold_out(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
     step = len(pairs) // max(1, min(count, len(pairs) // 5)) or 1
     validation = pairs[step - 1 :: step][: max(1, count)]
     return [p for p in pairs if not any(p is q for q in validation)], validation
+
+
+def balanced(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs with those of the smaller data sets repeated, so that all data sets have about as many."""
+    sets = {name: [pair for pair in pairs if pair.dataset == name] for name in dict.fromkeys(p.dataset for p in pairs)}
+    most = max(map(len, sets.values()), default=0)
+    return [pair for of_set in sets.values() for pair in of_set * round(most / len(of_set))]
 
 
 def evenly_spaced(pairs: Sequence[Pair], count: int) -> list[Pair]:

@@ -47,8 +47,8 @@ def data(run: Run) -> Report:
 def fusion_network(run: Run) -> Stage:
     """Train the fusion network, stage 1 (paper 3.2, notebook 02); its folder has the weights and curves.csv."""
     parts, settings = run.parts, run.profile
-    inputs = settings.part("fusion_", "channels", "identity_init", "crops_per_image", "exposure_augmentation", "amp",
-                           "schedule", "freeze_bn_fraction", "validation")
+    inputs = settings.part("fusion_", "channels", "crops_per_image", "exposure_augmentation", "amp", "schedule",
+                           "freeze_bn_fraction", "validation")
     stage = run.stage("02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint, **inputs)
     if not stage.finished:
         train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
@@ -94,7 +94,7 @@ def text_dfh(run: Run) -> Stage:
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
     inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
-                           "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation")
+                           "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation", "fusion_loss")
     stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
                       detector=weights and file_fingerprint(weights), **inputs)
     if not stage.finished:
@@ -123,8 +123,8 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
     files = [[str(path.relative_to(root)), path.stat().st_size] for path in volumes.sources(root)]
     settings = replace(
         p, fusion_datasets=(), fusion_epochs=p.medical_epochs, fusion_batch=p.medical_batch, fusion_crop=p.medical_crop,
-        crops_per_image=1, exposure_augmentation=0.0, detector="", instruction_steps=0, dfh_epochs=p.medical_dfh_epochs,
-        dfh_lr=p.medical_dfh_lr,
+        crops_per_image=1, fusion_balanced=False, exposure_augmentation=0.0, detector="", instruction_steps=0,
+        dfh_epochs=p.medical_dfh_epochs, dfh_lr=p.medical_dfh_lr,
     )
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
     inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}

@@ -18,7 +18,7 @@ from fusionlib.utils.errors import FusionError
 # Side in pixels of the tiles of larger images. The features of a tile fit into the processor's cache, which is up to
 # twice as fast as a large image at once; 128 and 512 are slower, and 512 takes more memory.
 TILE = 256
-REACH = 3  # pixels that encoder, Text-DFH and decoder each see on every side: they have three 3x3 convolutions
+REACH = 3  # blocks that encoder and decoder, and pixels that Text-DFH see on every side: three 3x3 convolutions each
 
 
 @torch.inference_mode()
@@ -38,11 +38,12 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
                           f"{list(ir.shape)} and {list(visible.shape)}: register them, or convert the channels")
     device = next(model.parameters()).device
     ir, visible = ir[None], visible[None]
-    whole = size.numel() <= TILE**2
-    guidance, halo = (), 2 * REACH
+    whole, block = size.numel() <= TILE**2, getattr(model, "network", model).block
+    guidance, halo = (), 2 * REACH * block
     if text is not None:
         text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
-        guidance, halo = (text, mask) if whole else (text, mask, _context(model, ir, visible, text)), 3 * REACH
+        guidance = (text, mask) if whole else (text, mask, _context(model, ir, visible, text))
+        halo += -(-REACH // block) * block
 
     def fused(ir, visible):
         y, cbcr = split_luma(visible.to(device))
@@ -58,7 +59,7 @@ def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor)
         dfh = model.harmonise[name]
         if dfh.variant not in ("full", "ca2"):  # without an image-guided branch
             return None
-        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH)
+        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * model.network.block)
         return streaming_attention(dfh.image_guided, dfh.embed(text), (as_tokens(tile) for _, tile in features))
 
     network = model.network

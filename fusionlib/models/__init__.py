@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [], {
     "fusion_network": ["FusionNetwork"],
-    "losses": ["FusionLoss", "sobel"],
+    "losses": ["FUSION_LOSSES", "FusionLoss", "MultiscaleFusionLoss", "fusion_loss", "sobel"],
     "text_dfh": ["VARIANTS", "TextDFH", "TextGuidedFusion"],
     "weights": ["load", "save"],
 })

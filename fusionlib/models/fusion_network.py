@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from fusionlib.utils.errors import FusionError
 
@@ -19,36 +20,73 @@ def feature_layer(in_channels: int, out_channels: int) -> nn.Sequential:
                          nn.LeakyReLU(0.2))
 
 
-def encoder(channels: Sequence[int]) -> nn.Sequential:
-    """Three feature layers: [B,1,H,W] -> [B,channels[2],H,W]."""
+class BlockLayers(nn.Sequential):
+    """Layers that see an image [B,C,H,W] as blocks of `block` x `block` pixels, [B,C*block^2,H/block,W/block].
+
+    The result is taken apart again, so that it has the image's size. Layers of few channels on many pixels use little
+    of a processor; on blocks of 2 x 2 they may have four times the channels at the same number of operations, and
+    reach twice as far. Sides that are no multiple of the block, or less than two, repeat their last row or column.
+    """
+
+    def __init__(self, block: int, *layers: nn.Module):
+        super().__init__(*layers)
+        self.block = block
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C',H,W]."""
+        if self.block == 1:
+            return super().forward(image)
+        height, width = image.shape[-2:]
+        right, bottom = (max(-side % self.block, 2 * self.block - side) for side in (width, height))
+        image = pad(image, (0, right, 0, bottom), mode="replicate")
+        return pixel_shuffle(super().forward(pixel_unshuffle(image, self.block)), self.block)[..., :height, :width]
+
+
+def encoder(channels: Sequence[int], block: int) -> BlockLayers:
+    """Three feature layers: [B,1,H,W] -> [B,channels[2]/block^2,H,W]."""
     c1, c2, c3 = channels
-    return nn.Sequential(feature_layer(1, c1), feature_layer(c1, c2), feature_layer(c2, c3))
+    return BlockLayers(block, feature_layer(block**2, c1), feature_layer(c1, c2), feature_layer(c2, c3))
+
+
+#: Last layer of the decoder: to -1..1.
+OUTPUTS = {"tanh": nn.Tanh, "clip": nn.Hardtanh}
 
 
 class FusionNetwork(nn.Module):
     """Fuse an infrared image with the luma of a visible one.
 
-    Each encoder has three feature layers, 1 -> c1 -> c2 -> c3. The decoder takes both features, concatenated along
-    channels, through 2*c3 -> c3 -> c3/2 -> 1; its last layer is a convolution and Tanh, mapped from -1..1 to 0..1.
-    The paper does not give the numbers of channels; the default (4, 8, 8) is ours.
+    Each encoder has three feature layers, c1, c2, c3. The decoder takes both features, concatenated along channels,
+    through c3 -> c3/2 -> 1; its last layer is a convolution and Tanh, mapped from -1..1 to 0..1. The paper does not
+    give the numbers of channels; the default (4, 8, 8) is ours, and with it the defaults are the paper's network.
+    The profiles `quick`, `small` and `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels and "clip".
 
     Args:
-        channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even.
+        channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even, and c3 / 2 a multiple
+            of the pixels of a block.
+        block: side of the blocks of pixels that the layers work on, see `BlockLayers`; 1 for single pixels.
+        output: "tanh", the paper's; or "clip", the convolution's value limited to -1..1, by which black and white are
+            reached exactly.
     """
 
-    def __init__(self, channels: Sequence[int] = (4, 8, 8)):
+    def __init__(self, channels: Sequence[int] = (4, 8, 8), block: int = 1, output: str = "tanh"):
         super().__init__()
         if len(channels) != 3 or min(channels) < 1 or channels[2] % 2:
             raise FusionError(f"channels must be three positive numbers, the last one even, but are {tuple(channels)}.")
-        self.config = {"channels": [int(c) for c in channels]}
-        c3 = self.feature_channels = int(channels[2])
-        self.ir_encoder = encoder(channels)
-        self.vi_encoder = encoder(channels)
-        self.decoder = nn.Sequential(feature_layer(2 * c3, c3), feature_layer(c3, c3 // 2), convolution(c3 // 2, 1),
-                                     nn.Tanh())
+        if block < 1 or channels[2] % block**2:
+            raise FusionError(f"block must be a positive number whose square divides the last of the channels "
+                              f"{tuple(channels)}, but is {block}.")
+        if output not in OUTPUTS:
+            raise FusionError(f"output must be one of {', '.join(OUTPUTS)}, but is {output!r}.")
+        self.config = {"channels": [int(c) for c in channels], "block": int(block), "output": output}
+        c3, pixels = int(channels[2]), block**2
+        self.block, self.feature_channels = int(block), c3 // pixels
+        self.ir_encoder = encoder(channels, block)
+        self.vi_encoder = encoder(channels, block)
+        self.decoder = BlockLayers(block, feature_layer(2 * c3, c3), feature_layer(c3, c3 // 2),
+                                   convolution(c3 // 2, pixels), OUTPUTS[output]())
 
     @torch.no_grad()
-    def init_identity(self, strength: float) -> None:
+    def init_identity(self, strength: float = 1.0) -> None:
         """Add `strength` at the centre of the kernels, so that every channel passes on its input (as nn.init.dirac_).
 
         The loss ignores the sign of an edge. From random weights alone, half of short trainings therefore ended with
@@ -58,6 +96,41 @@ class FusionNetwork(nn.Module):
             outputs, inputs = layer.weight.shape[:2]
             for k in range(max(outputs, inputs)):
                 layer.weight[k % outputs, k % inputs, 1, 1] += strength
+
+    @torch.no_grad()
+    def init_maximum(self, noise: float = 0.5) -> None:
+        """Let the network begin as the maximum of both images, from which training moves on. Not in the paper.
+
+        The first channels of each encoder pass on the image; the decoder adds to infrared what visible exceeds it by,
+        max(0, V - I) = (l(V - I) + .2 l(I - V)) / .96 with l the LeakyReLU. All other channels begin at random, their
+        weights multiplied by `noise`, and reach the result with a fifth of that. So the tone is right and no edge is
+        inverted from the first step on, whatever the seed.
+
+        Raises:
+            FusionError: too few channels: c1 and c2 must be at least `pixels` of a block, c3 three times as many.
+        """
+        n = self.block**2
+        c1, c2, c3 = self.config["channels"]
+        if min(c1, c2) < n or c3 < 3 * n:
+            raise FusionError(f"channels must be at least {(n, n, 3 * n)} for a network that begins as the maximum, "
+                              f"but are {(c1, c2, c3)}.")
+        for layer in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+            layer.weight *= noise
+            if layer.bias is not None:
+                layer.bias.zero_()
+        passed = torch.eye(n)  # a pixel of a block to the same pixel
+        for layers in (self.ir_encoder, self.vi_encoder):
+            for layer in layers:
+                set_taps(layer[0].weight, 0, {0: passed})
+        first, second, last = self.decoder[0][0].weight, self.decoder[1][0].weight, self.decoder[2]
+        set_taps(first, 0, {0: passed})  # I
+        set_taps(first, n, {0: -passed, c3: passed})  # V - I
+        set_taps(first, 2 * n, {0: passed, c3: -passed})  # I - V
+        set_taps(second, 0, {0: passed, n: passed / 0.96, 2 * n: 0.2 / 0.96 * passed})
+        last.weight *= 0.2
+        last.weight[:, :n] = 0
+        last.weight[:, :n, 1, 1] = 2 * passed  # 0..1 to -1..1
+        last.bias.fill_(-1)
 
     def encode(self, ir: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the infrared image and of the visible luma: two [B,1,H,W] in 0..1 -> two [B,c3,H,W]."""
@@ -73,3 +146,11 @@ class FusionNetwork(nn.Module):
     def forward(self, ir: Tensor, y: Tensor) -> Tensor:
         """Fused luma: two [B,1,H,W] in 0..1 -> [B,1,H,W] in 0..1."""
         return self.decode(*self.encode(ir, y))
+
+
+def set_taps(weight: Tensor, output: int, inputs: dict[int, Tensor]) -> None:
+    """Make n output channels of a 3x3 kernel, from `output` on, matrices [n,n] times the inputs from given channels."""
+    size = len(next(iter(inputs.values())))
+    weight[output : output + size] = 0
+    for channel, matrix in inputs.items():
+        weight[output : output + size, channel : channel + size, 1, 1] = matrix

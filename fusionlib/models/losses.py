@@ -1,8 +1,13 @@
-"""The loss of stage 1, and the fidelity term of stage 2 (paper section 3.2)."""
+"""The losses of stage 1, which are the fidelity term of stage 2 too: the paper's (section 3.2), and the suite's."""
+
+from collections.abc import Sequence
 
 import torch
-from kornia.filters import spatial_gradient
+from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d, spatial_gradient
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from fusionlib.utils.errors import FusionError
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -28,3 +33,72 @@ class FusionLoss(nn.Module):
         edge = (sobel(fused) - torch.maximum(sobel(ir), sobel(y))).abs().mean()
         total = self.intensity * intensity + self.edge * edge
         return total, {"intensity": intensity.detach(), "edge": edge.detach()}
+
+
+def gradients(image: Tensor) -> Tensor:
+    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised."""
+    return spatial_gradient(image, mode="sobel", order=1, normalized=False)[:, 0]
+
+
+def stronger(a: Tensor, b: Tensor) -> Tensor:
+    """Elementwise, the one of larger magnitude, with its sign."""
+    return torch.where(a.abs() >= b.abs(), a, b)
+
+
+def dissimilarity(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """1 - mean SSIM of two [B,1,H,W] in 0..1, with a Gaussian window (Wang et al. 2004): a scalar in 0..2.
+
+    kornia's computes five two-dimensional convolutions, and takes ten times as long.
+    """
+    kernel = get_gaussian_kernel1d(min(window, 2 * (min(a.shape[2:]) - 1) + 1), sigma, dtype=a.dtype, device=a.device)
+    moments = filter2d_separable(torch.cat([a, b, a * a, b * b, a * b], 1), kernel, kernel, padding="same")
+    mean_a, mean_b, square_a, square_b, product = moments.split(1, 1)
+    variances, covariance = square_a - mean_a**2 + square_b - mean_b**2, product - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
+    return 1 - similarity.mean()
+
+
+class MultiscaleFusionLoss(nn.Module):
+    """The suite's loss: intensity * L_int + edge * L_edge + structure * L_ssim. Not the paper's.
+
+    L_int = mean |G * (F - max(IR, Y))|, G a Gaussian of 2 pixels: the brightness of an area, not of each pixel.
+    L_edge = mean over scales, each half as large as the one before and weighted by `scales`, of |D F - D|, where D has
+    for each pixel and direction the stronger source's Sobel response with its sign. So edges keep their direction, dark
+    on bright or bright on dark, and wide ones are edges too; the paper's L_edge sees neither.
+    L_ssim = 1 - the mean SSIM of F with both sources.
+    """
+
+    def __init__(self, intensity: float = 0.4, edge: float = 1.0, structure: float = 0.1,
+                 scales: Sequence[float] = (4, 2, 1)):
+        super().__init__()
+        self.intensity, self.edge, self.structure, self.scales = intensity, edge, structure, tuple(scales)
+
+    def forward(self, fused: Tensor, ir: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Three [B,1,H,W] in 0..1 -> (total, {"intensity", "edge", "structure"} unweighted and detached)."""
+        fused = fused.float()  # under autocast, sums of small differences need float32
+        area = gaussian_blur2d(fused - torch.maximum(ir, y), (13, 13), (2.0, 2.0), border_type="replicate")
+        terms = {"intensity": area.abs().mean(), "edge": self._edge(fused, ir, y),
+                 "structure": (dissimilarity(fused, ir) + dissimilarity(fused, y)) / 2}
+        total = sum(getattr(self, name) * term for name, term in terms.items())
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _edge(self, fused, ir, y):
+        images, total = (fused, ir, y), 0
+        for number, weight in enumerate(self.scales):
+            if number and min(images[0].shape[2:]) > 1:
+                images = [avg_pool2d(image, 2) for image in images]
+            of_fused, of_ir, of_y = map(gradients, images)
+            total = total + weight * (of_fused - stronger(of_ir, of_y)).abs().sum(1).mean()
+        return total / sum(self.scales)
+
+
+#: By name, as in the setting `fusion_loss`.
+FUSION_LOSSES = {"paper": FusionLoss, "multiscale": MultiscaleFusionLoss}
+
+
+def fusion_loss(name: str) -> FusionLoss | MultiscaleFusionLoss:
+    """The loss of the setting `fusion_loss`, a key of `FUSION_LOSSES`; raises FusionError for another name."""
+    if name not in FUSION_LOSSES:
+        raise FusionError(f"fusion_loss must be one of {', '.join(FUSION_LOSSES)}, but is {name!r}")
+    return FUSION_LOSSES[name]()

@@ -9,17 +9,28 @@ from torch import Tensor, nn
 from fusionlib.config import Profile
 from fusionlib.data.datasets import FusionDataset
 from fusionlib.data.pairs import Pair
+from fusionlib.data.splits import balanced
 from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
-from fusionlib.models.losses import FusionLoss
+from fusionlib.models.losses import fusion_loss
 from fusionlib.training.trainer import adam, fit
 from fusionlib.utils.errors import FusionError
+
+
+def new_network(settings: Profile) -> FusionNetwork:
+    """An untrained network as the profile says: `channels`, `fusion_block`, `fusion_output`, `fusion_init`."""
+    network = FusionNetwork(settings.channels, settings.fusion_block, settings.fusion_output)
+    starts = {"identity": network.init_identity, "maximum": network.init_maximum, "random": lambda: None}
+    if settings.fusion_init not in starts:
+        raise FusionError(f"fusion_init must be one of {', '.join(starts)}, but is {settings.fusion_init!r}")
+    starts[settings.fusion_init]()
+    return network
 
 
 def train_fusion_network(
     train: Sequence[Pair], validation: Sequence[Pair], folder: Path, settings: Profile
 ) -> FusionNetwork:
-    """Stage 1: train the fusion network under L_f; resumes what was interrupted in the same folder.
+    """Stage 1: train the fusion network by the profile's loss; resumes what was interrupted in the same folder.
 
     Args:
         train: pairs to learn from.
@@ -37,17 +48,21 @@ def train_fusion_network(
             "(data/README.md says which have one)"
         )
     set_seed(settings.seed)
-    network, loss = FusionNetwork(settings.channels), FusionLoss()
-    network.init_identity(settings.identity_init)
+    network, loss = new_network(settings), fusion_loss(settings.fusion_loss)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])
 
-    size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed}
-    augmented = {"crops": settings.crops_per_image, "exposure_augmentation": settings.exposure_augmentation}
+    size = {"resize": settings.fusion_resize, "crop": settings.fusion_crop, "seed": settings.seed,
+            "own_size": settings.fusion_own_size}  # fmt: skip
+    augmented = {"crops": settings.crops_per_image, "exposure_augmentation": settings.exposure_augmentation,
+                 "flat": settings.fusion_flat}  # fmt: skip
+    train = balanced(train) if settings.fusion_balanced else train
+    # BatchNorm would undo a start as the maximum; as it begins, it changes nothing.
+    freeze = 1.0 if settings.fusion_init == "maximum" else settings.freeze_bn_fraction
     fit(
         network, losses, FusionDataset(train, **size, **augmented), FusionDataset(validation, **size, train=False),
         folder, settings, save=weights.save, optimizer=adam(network, settings.fusion_lr),
-        epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=settings.freeze_bn_fraction,
+        epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=freeze,
     )  # fmt: skip
     return weights.load(folder / "last.safetensors")

@@ -8,7 +8,7 @@ from fusionlib.data.datasets import PERSON
 from fusionlib.detection.detectors import class_indices
 from fusionlib.detection.yolov5 import YOLOv5, freeze
 from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
-from fusionlib.models.losses import FusionLoss
+from fusionlib.models.losses import FusionLoss, fusion_loss
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import INSTRUCTIONS
 
@@ -24,10 +24,10 @@ class DetectionObjective:
     Both are summed over the images, so that their balance does not depend on how many there are.
     """
 
-    def __init__(self, detector: YOLOv5, fidelity: float):
+    def __init__(self, detector: YOLOv5, fidelity: float, loss: str = "paper"):
         self.detector = freeze(detector)
         self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
-        self.fusion_loss, self.fidelity = FusionLoss(), fidelity
+        self.fusion_loss, self.fidelity = fusion_loss(loss), fidelity
         (self.person,) = class_indices(detector, [PERSON])
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
@@ -43,9 +43,15 @@ class DetectionObjective:
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
 
 
-def fusion_objective(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_f of the refined image, where nothing is detected: a batch as `collate` makes it -> (total, terms)."""
-    return FusionLoss()(refine(model, batch), batch["ir"], split_luma(batch["visible"])[0])
+class FusionObjective:
+    """The loss of stage 1 by name, of the refined image, where nothing is detected."""
+
+    def __init__(self, loss: str):
+        self.fusion_loss = fusion_loss(loss)
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch as `collate` makes it -> (total, terms)."""
+        return self.fusion_loss(refine(model, batch), batch["ir"], split_luma(batch["visible"])[0])
 
 
 class InstructionObjective:

@@ -15,7 +15,7 @@ from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
-from fusionlib.training.objectives import DetectionObjective, InstructionObjective, fusion_objective
+from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective
 from fusionlib.training.trainer import adam, fit
 from fusionlib.utils.errors import FusionError
 
@@ -31,8 +31,9 @@ def train_text_dfh(
 ) -> TextGuidedFusion:
     """Stage 2: train Text-DFH in front of a frozen decoder and a frozen detector.
 
-    The loss is that of YOLOv5 on the refined image in colour, plus fidelity * L_f of its luma; both are summed over
-    the batch, so that their balance does not depend on the batch size. Without a detector it is L_f alone: the paper
+    The loss is that of YOLOv5 on the refined image in colour, plus fidelity * the loss of stage 1 of its luma; both are
+    summed over the batch, so that their balance does not depend on the batch size. Without a detector it is that loss
+    alone: the paper
     fuses medical images (section 4.4.3) without saying what stage 2 learns from where nothing is detected.
 
     Where the profile has `instruction_steps`, Text-DFH then learns to follow instructions, on crops and without the
@@ -65,10 +66,10 @@ def train_text_dfh(
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
     if detector:
-        objective, dataset = DetectionObjective(detector, settings.fidelity), DetectionDataset
+        objective, dataset = DetectionObjective(detector, settings.fidelity, settings.fusion_loss), DetectionDataset
         size = settings.detect_size
     else:
-        objective, dataset = fusion_objective, SliceDataset
+        objective, dataset = FusionObjective(settings.fusion_loss), SliceDataset
         size = tuple(map(max, zip(*(image_size(pair.ir) for pair in (*train[0], *validation[0])))))
     samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fusionlib.data import Pair, choose, fingerprint, load_rules, read_manifest, summary, write_image, write_manifest
+from fusionlib.data.splits import balanced
 from fusionlib.utils.errors import FusionError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 9), dtype=np.uint8)
@@ -37,6 +39,23 @@ def test_committed_rules_are_the_papers():
     rules = load_rules()
     assert rules["datasets"]["LLVIP"] == {"train": 2000, "test": 200}
     assert [rules["datasets"][name]["test"] for name in ("M3FD", "MSRS")] == [200, 200]
+
+
+def test_named_train_pairs_of_a_data_set_without_parts():
+    named = load_rules()["datasets"]["RoadScene"]["train"]
+    assert len(named) == len(set(named)) == 87 and named == sorted(named)
+    pairs = [Pair("RoadScene", "", name, None, None) for name in [*named[:3], "FLIR_99999", "FLIR_99998"]]
+    split = choose(pairs)
+    assert {pair.name for pair in split["train"]} == set(named[:3])
+    assert {pair.name for pair in split["test"]} == {"FLIR_99999", "FLIR_99998"}
+    assert summary(split)[0].startswith("RoadScene train: 3 pairs, 0 labelled; the rule asks for 87, all available")
+
+
+def test_smaller_data_sets_are_repeated():
+    pairs = [Pair(dataset, "train", str(i), None, None) for dataset, n in (("a", 7), ("b", 3), ("c", 1))
+             for i in range(n)]
+    counts = Counter(pair.dataset for pair in balanced(pairs))
+    assert counts == {"a": 7, "b": 6, "c": 7} and balanced([]) == []
 
 
 def test_the_rule_ranks_names_by_their_hash():

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from kornia.metrics import ssim
+from scipy.ndimage import gaussian_filter
 from scipy.ndimage import sobel as scipy_sobel
 
 from fusionlib import models
-from fusionlib.models import FusionLoss, FusionNetwork, sobel
+from fusionlib.models import FusionLoss, FusionNetwork, MultiscaleFusionLoss, fusion_loss, sobel
 from fusionlib.utils.errors import FusionError
 
 
@@ -37,10 +39,59 @@ def test_forward_is_encode_then_decode_and_stays_in_range():
     assert fused.shape == ir.shape and 0 <= fused.min() and fused.max() <= 1
 
 
-def test_every_parameter_learns():
-    network = FusionNetwork()
+BLOCKS = {"channels": (16, 32, 32), "block": 2, "output": "clip"}
+
+
+def test_blocks_have_the_features_of_their_pixels():
+    network = FusionNetwork(**BLOCKS).eval()
+    assert widths(network.ir_encoder) == widths(network.vi_encoder) == [(4, 16), (16, 32), (32, 32)]
+    assert widths(network.decoder) == [(64, 32), (32, 16), (16, 4)] and network.feature_channels == 8
+    for size in ((38, 54), (37, 53), (2, 3)):
+        ir, y = torch.rand(2, 2, 1, *size)
+        f_ir, f_vi = network.encode(ir, y)
+        assert f_ir.shape == f_vi.shape == (2, 8, *size) and network(ir, y).shape == (2, 1, *size)
+
+
+def test_a_block_of_pixels_is_a_strided_convolution():
+    network = FusionNetwork(**BLOCKS).eval()
+    image, (layer, *_) = torch.rand(1, 1, 12, 16), network.ir_encoder[0]
+    # Block (i, j) has pixels (2i, 2j), (2i, 2j+1), (2i+1, 2j), (2i+1, 2j+1) as channels.
+    kernel = torch.zeros(16, 1, 6, 6)
+    for pixel in range(4):
+        kernel[:, 0, pixel // 2 :: 2, pixel % 2 :: 2] = layer.weight[:, pixel]
+    expected = torch.nn.functional.conv2d(image, kernel, stride=2)  # inside, where no padding is seen
+    found = layer(torch.nn.functional.pixel_unshuffle(image, 2))
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected)
+
+
+@pytest.mark.parametrize("options", [{"output": "clip"}, {"output": "clip", "channels": (4, 8, 6)}, BLOCKS])
+def test_a_network_may_begin_as_the_maximum(options):
+    network = FusionNetwork(**options).eval()
+    network.init_maximum(noise=0)
+    ir, y = torch.rand(2, 1, 1, 17, 24)
+    ir[..., :3, :3], y[..., :3, :3], ir[..., 5:8, 5:8], y[..., 9:, 9:] = 0, 0, 1, 1
+    torch.testing.assert_close(network(ir, y), torch.maximum(ir, y), atol=1e-4, rtol=0)  # BatchNorm's epsilon
+    network.init_maximum()
+    assert torch.corrcoef(torch.stack([network(ir, y).flatten(), torch.maximum(ir, y).flatten()]))[0, 1] > 0.98
+
+
+def test_too_few_channels_cannot_begin_as_the_maximum():
+    with pytest.raises(FusionError, match=r"at least \(4, 4, 12\) .*, but are \(4, 8, 8\)"):
+        FusionNetwork((4, 8, 8), block=2).init_maximum()
+
+
+@pytest.mark.parametrize("options, message", [({"block": 0}, "block must be"), ({"block": 3}, "block must be"),
+                                              ({"output": "relu"}, "output must be one of tanh, clip")])
+def test_impossible_networks_are_refused(options, message):
+    with pytest.raises(FusionError, match=message):
+        FusionNetwork(**options)
+
+
+@pytest.mark.parametrize("options, loss", [({}, FusionLoss()), (BLOCKS, MultiscaleFusionLoss())])
+def test_every_parameter_learns(options, loss):
+    network = FusionNetwork(**options)
     ir, y = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
-    FusionLoss()(network(ir, y), ir, y)[0].backward()
+    loss(network(ir, y), ir, y)[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
@@ -76,6 +127,47 @@ def test_loss_is_zero_where_one_image_dominates_everywhere():
     assert FusionLoss()(y, torch.zeros_like(y), y)[0].item() == 0
 
 
+def test_multiscale_loss_against_scipy_and_kornia():
+    fused, ir, y = torch.rand(3, 2, 1, 24, 40)
+    total, parts = MultiscaleFusionLoss(intensity=0.4, edge=1.0, structure=0.1, scales=(4, 2, 1))(fused, ir, y)
+    f, a, b = (t.double().numpy()[:, 0] for t in (fused, ir, y))
+    blurred = [gaussian_filter(image, 2, mode="nearest", radius=6) for image in f - np.maximum(a, b)]
+    assert parts["intensity"].item() == pytest.approx(np.abs(blurred).mean(), rel=1e-5)
+
+    edges, images = [], (f, a, b)
+    for _ in range(3):
+        of_f, of_a, of_b = (np.stack([[scipy_sobel(i, axis=k, mode="nearest") for k in (1, 0)] for i in image])
+                            for image in images)
+        edges.append(np.abs(of_f - np.where(np.abs(of_a) >= np.abs(of_b), of_a, of_b)).sum(1).mean())
+        images = [image.reshape(2, image.shape[1] // 2, 2, -1, 2).mean((2, 4)) for image in images]
+    assert parts["edge"].item() == pytest.approx(np.average(edges, weights=(4, 2, 1)), rel=1e-5)
+
+    similarity = (ssim(fused, ir, 11).mean() + ssim(fused, y, 11).mean()).item() / 2
+    assert parts["structure"].item() == pytest.approx(1 - similarity, rel=1e-4)
+    assert total.item() == pytest.approx(sum(w * parts[n].item() for n, w in
+                                             (("intensity", 0.4), ("edge", 1.0), ("structure", 0.1))), rel=1e-5)
+
+
+def test_multiscale_loss_sees_the_sign_of_an_edge_and_wide_edges():
+    ramp = torch.linspace(0.3, 0.7, 64).expand(1, 1, 64, 64)
+    flat = torch.full_like(ramp, 0.5)
+    edge = {name: MultiscaleFusionLoss()(image, flat, ramp)[1]["edge"].item()
+            for name, image in {"ramp": ramp, "negative": 1 - ramp, "flat": flat}.items()}
+    assert edge["ramp"] == pytest.approx(0, abs=1e-5) and edge["negative"] > 1.9 * edge["flat"] > 0
+    assert FusionLoss()(1 - ramp, flat, ramp)[1]["edge"].item() == pytest.approx(0, abs=1e-5)  # the paper's does not
+
+
+def test_multiscale_loss_of_small_images():
+    total, _ = MultiscaleFusionLoss()(*torch.rand(3, 1, 1, 3, 5))
+    assert torch.isfinite(total)
+
+
+def test_losses_by_name():
+    assert type(fusion_loss("paper")) is FusionLoss and type(fusion_loss("multiscale")) is MultiscaleFusionLoss
+    with pytest.raises(FusionError, match="fusion_loss must be one of paper, multiscale, but is 'l2'"):
+        fusion_loss("l2")
+
+
 def test_sobel_of_a_step():
     image = torch.zeros(1, 1, 5, 6)
     image[..., 3:] = 1
@@ -83,7 +175,7 @@ def test_sobel_of_a_step():
 
 
 def test_weights_survive_the_disk(tmp_path):
-    network = FusionNetwork((4, 8, 12)).eval()
+    network = FusionNetwork((4, 8, 12), block=2, output="clip").eval()
     loaded = models.load(models.save(network, tmp_path / "w.safetensors"))
     ir, y = torch.rand(2, 1, 1, 16, 16)
     assert torch.equal(network(ir, y), loaded(ir, y)) and not loaded.training

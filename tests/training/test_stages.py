@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from fusionlib import models
-from fusionlib.config import PROFILES
-from fusionlib.data import Pair, write_image
+from fusionlib.config import PROFILES, profile
+from fusionlib.data import Pair, load, write_image
 from fusionlib.data.datasets import DetectionDataset, FusionDataset, collate, letterbox, people
 from fusionlib.detection import YOLOv5
 from fusionlib.models import FusionNetwork, TextGuidedFusion
@@ -209,6 +209,45 @@ def test_samples_depend_on_seed_epoch_and_index_alone(pairs):
     uncached = FusionDataset(pairs, 96, 32, seed=1)
     uncached.memory = 0
     assert torch.equal(a[0]["y"], uncached[0]["y"])
+
+
+def test_crops_at_the_own_size_show_a_part_and_reduced_ones_more(pairs):
+    samples = {share: FusionDataset(pairs, 24, 16, own_size=share) for share in (0.0, 1e-9, 1.0)}
+    height, width = load(pairs[0])[0].shape[1:]
+    assert max(height, width) > 2 * 24
+    ir = {share: each[0]["ir"] for share, each in samples.items()}
+    assert all(image.shape == (1, 16, 16) for image in ir.values())
+    whole = load(pairs[0])[0]
+    turned = [torch.rot90(flipped, k, (1, 2)) for flipped in (whole, whole.flip(2)) for k in range(4)]
+    windows = torch.cat([t.unfold(1, 16, 1).unfold(2, 16, 1).reshape(-1, 16, 16) for t in turned])
+    assert (windows - ir[1.0]).abs().amax((1, 2)).min() < 1 / 254  # a window of the file itself
+    assert (windows - ir[1e-9]).abs().amax((1, 2)).min() > 0.02
+
+
+def test_flat_crops_are_two_gray_levels(pairs):
+    samples = [FusionDataset(pairs, 96, 32, crops=10, flat=1.0)[i] for i in range(60)]
+    assert all(sample[side].std() < 1e-6 for sample in samples for side in ("ir", "visible"))
+    levels = [(sample["ir"][0, 0, 0].item(), sample["visible"][0, 0, 0].item()) for sample in samples]
+    equal, black = sum(a == b for a, b in levels), sum(a != b and 0 in (a, b) for a, b in levels)
+    assert 14 <= equal <= 34 and 14 <= black <= 34
+    assert FusionDataset(pairs, 96, 32, flat=1.0, train=False)[0]["ir"].std() > 0.01
+
+
+def test_a_new_network_is_as_the_profile_says():
+    for name in ("quick", "small", "shipped"):
+        network = fusion.new_network(profile(name))
+        ir, y = torch.rand(2, 1, 1, 16, 16)
+        both = torch.stack([network.eval()(ir, y).flatten(), torch.maximum(ir, y).flatten()])
+        assert network.config == {"channels": [16, 32, 32], "block": 2, "output": "clip"}
+        assert torch.corrcoef(both)[0, 1] > 0.98
+    torch.manual_seed(0)
+    papers = fusion.new_network(profile("paper"))
+    torch.manual_seed(0)
+    identity = FusionNetwork((4, 8, 8))
+    identity.init_identity(1.0)
+    assert all(torch.equal(value, identity.state_dict()[name]) for name, value in papers.state_dict().items())
+    with pytest.raises(FusionError, match="fusion_init must be one of identity, maximum, random, but is 'zero'"):
+        fusion.new_network(profile("quick", fusion_init="zero"))
 
 
 def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):

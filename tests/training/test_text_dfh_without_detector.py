@@ -42,13 +42,13 @@ def test_text_dfh_alone_learns_and_lowers_the_fusion_loss(pairs, tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     curves = pd.read_csv(tmp_path / "run" / "curves.csv")
     assert len(curves) == 3 and curves["validation total"].iloc[-1] < curves["validation total"].iloc[0]
-    # The loss after the last epoch is L_f of the whole validation image, whose margin is black in both modalities.
+    # The last loss is that of stage 1 of the whole validation image, whose margin is black in both modalities.
     sample = datasets.SliceDataset(pairs[3:], (40, 32), texts[3:], train=False)[0]
     ir, y = sample["ir"][None], sample["visible"][None, :1]
     assert ir.shape == y.shape == (1, 1, 40, 32) and (ir[..., 30:] == 0).all() and (y[..., 30:] == 0).all()
     with torch.no_grad():
         fused = refined(ir, y, texts[3][None], torch.ones(1, len(texts[3]), dtype=torch.bool))
-        wanted = models.FusionLoss()(fused, ir, y)[0].item()
+        wanted = models.MultiscaleFusionLoss()(fused, ir, y)[0].item()
     assert curves["validation total"].iloc[-1] == pytest.approx(wanted, rel=1e-3)
 
 
