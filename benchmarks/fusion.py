@@ -38,15 +38,16 @@ def inputs() -> dict[str, np.ndarray]:
 def cases(arrays: dict[str, np.ndarray]) -> list[Case]:
     """Ours first; then what it cannot be faster than."""
     network, found = pair.fusion_network(), []
-    bare = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    bare = partial(_convolve, [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)], network.block)
     for height, width in SIZES:
         size = f"{width}x{height}"
         ir, visible = _tensors(arrays, size)
         pictures = arrays[f"ir {size}"], arrays[f"visible {size}"]
         ways = {
             "ours, stage 1": partial(inference.fuse, network, ir, visible),
-            "its convolutions alone, zeros around, in the same tiles": partial(_tile_by_tile, bare, ir, visible),
-            "its convolutions alone, the whole image at once": partial(_convolve, bare, ir[None], visible[None]),
+            "its convolutions alone, zeros around, in the same tiles":
+                partial(_tile_by_tile, bare, network.block, ir, visible),
+            "its convolutions alone, the whole image at once": partial(bare, ir[None], visible[None]),
             "a copy of the pair": lambda ir=ir, visible=visible: (ir.clone(), visible.clone()),
             "fusionlib.fuse, 8-bit arrays in and out, the check for registration included": partial(fuse, *pictures),
         }
@@ -59,18 +60,19 @@ def _tensors(arrays, size):
     return [torch.from_numpy(np.ascontiguousarray(image, np.float32) / 255) for image in (ir, visible)]
 
 
-def _tile_by_tile(bare, ir, visible):
-    return tiled(partial(_convolve, bare), (ir[None], visible[None]), inference.TILE, 2 * inference.REACH)
+def _tile_by_tile(bare, block, ir, visible):
+    return tiled(bare, (ir[None], visible[None]), inference.TILE, 2 * inference.REACH * block)
 
 
-def _convolve(bare, ir, visible):
+def _convolve(bare, block, ir, visible):
     """Nothing but the nine convolutions, on numbers that go where the network's go."""
     sides = []
     for layers, image in ((bare[:3], ir), (bare[3:6], visible[:, :1])):
+        image = nn.functional.pixel_unshuffle(image, block)
         for layer in layers:
             image = nn.functional.conv2d(image, layer.weight, padding=1)
         sides.append(image)
     image = torch.cat(sides, 1)
     for layer in bare[6:]:
         image = nn.functional.conv2d(image, layer.weight, layer.bias, padding=1)
-    return image
+    return nn.functional.pixel_shuffle(image, block)

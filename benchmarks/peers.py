@@ -14,8 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Case
 from fusionlib import models, peers
+from fusionlib.config import PROFILES
 from fusionlib.data.synthetic import scene as scenes
 from fusionlib.inference import network as inference
+from fusionlib.training.fusion import new_network
 
 SIZE = (480, 640)
 WORDS = (64, 384)  # of an answer: tokens, features
@@ -38,7 +40,7 @@ def cases(arrays: dict) -> list[Case]:
 
 def _methods():
     """name -> network, and what fuses with it."""
-    network = models.FusionNetwork().eval()
+    network = new_network(PROFILES["shipped"]).eval()
     methods = {"ours, stage 1": (network, inference.fuse),
                "ours with Text-DFH": (models.TextGuidedFusion(network, WORDS[1]).eval(), _with_answer)}
     for name in peers.PEERS:

@@ -15,8 +15,9 @@ from fusionlib.data.datasets import DetectionDataset, FusionDataset
 from fusionlib.data.synthetic import scene
 from fusionlib.detection import load_yolov5
 from fusionlib.inference import pair
-from fusionlib.models import FusionLoss, FusionNetwork, TextGuidedFusion
+from fusionlib.models import TextGuidedFusion, fusion_loss
 from fusionlib.training import trainer
+from fusionlib.training.fusion import new_network
 from fusionlib.training.objectives import DetectionObjective
 from fusionlib.utils import distributed
 
@@ -40,7 +41,7 @@ def cases(arrays: dict) -> list[Case]:
     pairs = layouts.read(arrays["folder"]).pairs
     crops = FusionDataset(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
     whole = DetectionDataset(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
-    network, loss = FusionNetwork(), FusionLoss()
+    network, loss = new_network(QUICK), fusion_loss(QUICK.fusion_loss)
     detector = load_yolov5(pair.WEIGHTS / QUICK.detector, "cpu")
 
     def fusion_losses(model, batch):
@@ -50,7 +51,8 @@ def cases(arrays: dict) -> list[Case]:
         *_ways(f"stage 1, {PAIRS // QUICK.fusion_batch} steps of {QUICK.fusion_batch} crops of {QUICK.fusion_crop}x"
                f"{QUICK.fusion_crop}", network, fusion_losses, crops, QUICK.fusion_batch),
         *_ways(f"stage 2, 2 steps of {QUICK.dfh_batch} images of {QUICK.detect_size[1]}x{QUICK.detect_size[0]}",
-               TextGuidedFusion(FusionNetwork(), WORDS[1]), DetectionObjective(detector, QUICK.fidelity), whole,
+               TextGuidedFusion(new_network(QUICK), WORDS[1]),
+               DetectionObjective(detector, QUICK.fidelity, QUICK.fusion_loss), whole,
                QUICK.dfh_batch),
     ]  # fmt: skip
 

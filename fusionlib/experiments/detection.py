@@ -13,17 +13,20 @@ from fusionlib.detection.precision_recall import measure
 from fusionlib.inference.network import fuse
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.peers import BASELINES, build
 
 
 def sources_and_results(pair: Pair, size: tuple[int, int], network: FusionNetwork,
                         refined: TextGuidedFusion | None = None, text: Tensor | None = None) -> dict[str, Tensor]:
     """The candidate images of one pair, each [3,h,w] in 0..1, letterboxed to the detector's size.
 
-    "infrared" (three equal channels), "visible", their "mean", "fused" by stage 1, and "refined" by Text-DFH if given.
+    "infrared" (three equal channels), "visible", those of `peers.BASELINES`, "fused" by stage 1, and "refined" by
+    Text-DFH if given.
     """
     ir, visible, _ = letterbox(*load(pair), size)
-    images = {"infrared": ir.expand(3, -1, -1), "visible": visible, "mean": (ir + visible) / 2,
-              "fused": fuse(network, ir, visible)}
+    images = {"infrared": ir.expand(3, -1, -1), "visible": visible}
+    images |= {name: build(name).fuse(ir, visible) for name in BASELINES}
+    images["fused"] = fuse(network, ir, visible)
     if refined is not None:
         images["refined"] = fuse(refined, ir, visible, text)
     return images

@@ -63,16 +63,18 @@ class MultiscaleFusionLoss(nn.Module):
     """The suite's loss: intensity * L_int + edge * L_edge + structure * L_ssim. Not the paper's.
 
     L_int = mean |G * (F - max(IR, Y))|, G a Gaussian of 2 pixels: the brightness of an area, not of each pixel.
-    L_edge = mean over scales, each half as large as the one before and weighted by `scales`, of |D F - D|, where D has
-    for each pixel and direction the stronger source's Sobel response with its sign. So edges keep their direction, dark
-    on bright or bright on dark, and wide ones are edges too; the paper's L_edge sees neither.
+    L_edge = mean over scales, each half as large as the one before and weighted by `scales`, of |D F - gain * D|. D has
+    for each pixel and direction the stronger source's Sobel response with its sign: edges keep their direction, dark
+    on bright or bright on dark, and wide ones are edges too; the paper's L_edge sees neither. `gain` makes up for the
+    l1 norm, which leads to the median where the network is in doubt, and so to weaker edges.
     L_ssim = 1 - the mean SSIM of F with both sources.
     """
 
-    def __init__(self, intensity: float = 0.4, edge: float = 1.0, structure: float = 0.1,
-                 scales: Sequence[float] = (4, 2, 1)):
+    def __init__(self, intensity: float = 0.3, edge: float = 1.0, structure: float = 0.15,
+                 scales: Sequence[float] = (4, 2, 1), gain: float = 1.07):
         super().__init__()
-        self.intensity, self.edge, self.structure, self.scales = intensity, edge, structure, tuple(scales)
+        self.intensity, self.edge, self.structure = intensity, edge, structure
+        self.scales, self.gain = tuple(scales), gain
 
     def forward(self, fused: Tensor, ir: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Three [B,1,H,W] in 0..1 -> (total, {"intensity", "edge", "structure"} unweighted and detached)."""
@@ -89,7 +91,7 @@ class MultiscaleFusionLoss(nn.Module):
             if number and min(images[0].shape[2:]) > 1:
                 images = [avg_pool2d(image, 2) for image in images]
             of_fused, of_ir, of_y = map(gradients, images)
-            total = total + weight * (of_fused - stronger(of_ir, of_y)).abs().sum(1).mean()
+            total = total + weight * (of_fused - self.gain * stronger(of_ir, of_y)).abs().sum(1).mean()
         return total / sum(self.scales)
 
 

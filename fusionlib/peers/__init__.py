@@ -15,7 +15,10 @@ from fusionlib.peers.peer import Peer
 from fusionlib.peers.sources import SOURCES
 from fusionlib.utils.errors import FusionError
 
-__all__ = ["PEERS", "Peer", "build", "describe"]
+__all__ = ["BASELINES", "PEERS", "Peer", "build", "describe"]
+
+#: Methods that need no weights; every table has them.
+BASELINES = ("mean", "maximum", "laplacian", "laplacian-max")
 
 _CLASSES = {name: source.place.split(".") for name, source in SOURCES.items() if source.place}
 

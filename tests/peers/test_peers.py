@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from fusionlib.peers import PEERS, build, describe
+from fusionlib.peers import BASELINES, PEERS, build, describe
 from fusionlib.peers.peer import Peer
 from fusionlib.utils.errors import FusionError
 
@@ -17,6 +17,7 @@ def test_names_and_classes():
     assert all(issubclass(kind, Peer) and kind.__doc__ for kind in PEERS.values())
     assert len(set(PEERS.values())) == 17
     assert "[85]" not in PEERS and "nothing" not in PEERS
+    assert BASELINES == tuple(name for name in NAMES if not list(build(name).parameters()))
 
 
 def test_build():
