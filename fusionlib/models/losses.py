@@ -71,7 +71,7 @@ class MultiscaleFusionLoss(nn.Module):
     """
 
     def __init__(self, intensity: float = 0.3, edge: float = 1.0, structure: float = 0.15,
-                 scales: Sequence[float] = (4, 2, 1), gain: float = 1.07):
+                 scales: Sequence[float] = (4, 2, 2), gain: float = 1.07):
         super().__init__()
         self.intensity, self.edge, self.structure = intensity, edge, structure
         self.scales, self.gain = tuple(scales), gain
