@@ -55,13 +55,18 @@ class PairDataset(Dataset):
         return int(np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0])
 
     def images(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Infrared [1,H,W] and visible [3,H,W] in 0..1 of a pair, cached up to `memory` bytes."""
+        """Infrared [1,H,W] and visible [3,H,W] in 0..1 of a pair, see `stored`."""
+        both = self.stored(index, read) / 255
+        return both[:1], both[1:]
+
+    def stored(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> Tensor:
+        """Infrared and visible of a pair as bytes [4,H,W], cached up to `memory` bytes."""
         both = self.cache.get(index)
         if both is None:
             both = torch.cat(read(self.pairs[index])).mul(255).round().byte()
             if sum(t.numel() for t in self.cache.values()) + both.numel() <= self.memory:
                 self.cache[index] = both
-        return both[:1] / 255, both[1:] / 255
+        return both
 
 
 class FusionDataset(PairDataset):
@@ -86,13 +91,16 @@ class FusionDataset(PairDataset):
     def sample(self, index: int) -> dict[str, Tensor]:
         """A crop."""
         number = index % len(self.pairs)
-        ir, visible = self.images(number, load if self.own_size else self._reduced)
+        both = self.stored(number, load if self.own_size else self._reduced)
         seed = self.seed_of(index) if self.train else index
         draw, crop = np.random.default_rng(seed), self.crop
         if self.own_size and not (self.train and draw.random() < self.own_size):
-            crop = round(crop * max(1, max(ir.shape) / self.resize))
+            crop = round(crop * max(1, max(both.shape) / self.resize))
+        if min(both.shape[1:]) < crop:
+            both = both / 255  # to be enlarged; otherwise bytes are cut, which takes a fraction of the time
         rotate = "quarter" if self.train else 0
-        ir, visible, _ = augment(ir, visible, None, seed=seed, crop=crop, flip=self.train, rotate=rotate)
+        images = augment(both[:1], both[1:], None, seed=seed, crop=crop, flip=self.train, rotate=rotate)[:2]
+        ir, visible = (image if image.is_floating_point() else image / 255 for image in images)
         if crop > self.crop:
             ir, visible = (interpolate(image[None], self.crop, mode="bilinear", antialias=True)[0]
                            for image in (ir, visible))
