@@ -36,7 +36,7 @@ def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
     """Write a fusion network for use without this package, after a check that the file reproduces its outputs.
 
     The exported model takes "ir" [B,1,H,W] and "visible" [B,3,H,W] RGB, float32 in 0..1, and returns "fused" [B,3,H,W]
-    RGB. Batch size, height and width are dynamic, with sides of at least 2 pixels.
+    RGB. Batch size, height and width are dynamic, with sides of at least 3 pixels.
 
     Args:
         path: ends in .pt2, for `torch.export.load(path).module()`; or in .onnx, for ONNX Runtime, TensorRT, OpenVINO,
@@ -71,7 +71,8 @@ def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
 
 def _program(model: nn.Module) -> torch.export.ExportedProgram:
     """The graph, with dynamic batch size, height and width."""
-    axes = ((0, "batch", 1), (2, "height", 2), (3, "width", 2))
+    least = max(2, model.network.block + 1)  # for the reflect padding of two blocks
+    axes = ((0, "batch", 1), (2, "height", least), (3, "width", least))
     dynamic = {axis: torch.export.Dim(name, min=least) for axis, name, least in axes}
     example = torch.rand(2, 1, 16, 24), torch.rand(2, 3, 16, 24)
     program = torch.export.export(model, example, dynamic_shapes=(dynamic, dynamic))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import conv2d, pad, pixel_shuffle
 
 from fusionlib.utils.errors import FusionError
 
@@ -37,9 +37,29 @@ class BlockLayers(nn.Sequential):
         if self.block == 1:
             return super().forward(image)
         height, width = image.shape[-2:]
-        right, bottom = (max(-side % self.block, 2 * self.block - side) for side in (width, height))
-        image = pad(image, (0, right, 0, bottom), mode="replicate")
-        return pixel_shuffle(super().forward(pixel_unshuffle(image, self.block)), self.block)[..., :height, :width]
+        features = super().forward(blocks(image, self.block))
+        return crop(pixel_shuffle(features, self.block), height, width)
+
+
+def blocks(image: Tensor, side: int) -> Tensor:
+    """Blocks of pixels as channels: [B,C,H,W] -> [B,C*side^2,h,w], h and w rounded up and at least 2.
+
+    As `pixel_unshuffle` of the image with its last row and column repeated, but it can be exported for any size.
+    """
+    channels = image.shape[1]
+    pixels = torch.eye(side**2, dtype=image.dtype, device=image.device).view(-1, 1, side, side)
+    more = side - 1 if min(image.shape[2:]) > side else 2 * side - 1  # a row that fills no block is dropped
+    return conv2d(pad(image, (0, more, 0, more), mode="replicate"), pixels.repeat(channels, 1, 1, 1), stride=side,
+                  groups=channels)  # fmt: skip
+
+
+def crop(image: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns: [B,C,H,W] -> [B,C,height,width]."""
+    if torch.compiler.is_exporting():  # a slice compares the sizes, so the file would fuse even or odd sides alone
+        for axis, size in ((2, height), (3, width)):
+            image = image.index_select(axis, torch.arange(size, device=image.device))
+        return image
+    return image[..., :height, :width]
 
 
 def encoder(channels: Sequence[int], block: int) -> BlockLayers:
