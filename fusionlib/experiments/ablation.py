@@ -43,7 +43,7 @@ class Experiment:
     note: str  # how it differs
     variant: str = "full"  # of Text-DFH, one of `models.VARIANTS`
     text: str = "own"  # one of `TEXTS`
-    fidelity: float | None = None  # weight of L_f of the refined image; None: the profile's
+    fidelity: float | None = None  # weight of the loss of stage 1 of the refined image; None: the profile's
 
 
 FULL = Experiment("full", "nothing left out")
@@ -139,7 +139,8 @@ class AblationStudy:
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=fingerprint_pairs(pairs, self.run.data_root),
             answers=fingerprint([store.answer_key(vars(answer)) for answer in answers]),
-            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "freeze_bn_fraction"),
+            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "freeze_bn_fraction",
+                            "fusion_loss"),
         )
         if stage.provenance is None:
             train = self.train, store.LazyFeatures(answers[:count])
