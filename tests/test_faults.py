@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
 from fusionlib.data.datasets import DetectionDataset, FusionDataset
+from fusionlib.models import MultiscaleFusionLoss
 from fusionlib.training import fusion, trainer
 from fusionlib.utils.errors import FusionError
 
@@ -115,7 +116,7 @@ def test_a_state_that_is_cut_short(pairs, interrupted, whole, kept, tmp_path):
 def test_the_state_of_another_network(pairs, interrupted, whole):
     before = contents(interrupted)
     with pytest.raises(FusionError, match="another network's"):
-        train(pairs, interrupted, channels=(2, 4, 4))
+        train(pairs, interrupted, channels=(16, 32, 36))
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)
 
@@ -147,14 +148,14 @@ def test_a_folder_that_is_read_only(pairs, interrupted):
 
 def test_a_loss_that_is_no_number_names_the_images_and_keeps_what_was_learned(pairs, interrupted, whole, monkeypatch):
     before = contents(interrupted)
-    loss = fusion.FusionLoss.forward
+    loss = MultiscaleFusionLoss.forward
 
     def broken(self, fused, ir, y):
         total, parts = loss(self, fused, ir, y)
         return total * float("nan"), parts
 
     with monkeypatch.context() as patch, pytest.raises(FusionError, match=r"nan at Toy/train/\d, Toy/train/\d: lower"):
-        patch.setattr(fusion.FusionLoss, "forward", broken)
+        patch.setattr(MultiscaleFusionLoss, "forward", broken)
         train(pairs, interrupted)
     assert contents(interrupted) == before
     assert same(train(pairs, interrupted), whole)

@@ -28,6 +28,7 @@ from fusionlib.metrics import evaluation
 from fusionlib.peers.recipes import RECIPES
 from fusionlib.peers.sources import SOURCES
 from fusionlib.training import trainer
+from fusionlib.training.fusion import new_network
 from fusionlib.utils import files
 from fusionlib.utils.errors import FusionError
 
@@ -253,7 +254,7 @@ def test_a_peer_without_weights_is_trained_on_the_pairs_of_stage_1(run, parts, p
 @pytest.fixture
 def trained(run, pairs):
     """A run with what notebooks 02 to 04 leave: random networks, and an answer about each pair."""
-    network = models.FusionNetwork(run.profile.channels).eval()
+    network = new_network(run.profile).eval()
     refined = models.TextGuidedFusion(network, 6).eval()
     for parameter in refined.harmonise.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

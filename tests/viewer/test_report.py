@@ -263,7 +263,7 @@ def test_settings_that_differ_from_the_profile_or_between_stages_are_shown(run):
     changed = {text(row.td): [text(td) for td in row.select("td")[1:]] for row in page.select("#changed tbody tr")}
     others, usual = "(01_data, 03_mllm_feedback)", PROFILES["small"].dfh_epochs
     assert changed == {"dfh_epochs": [f"{usual} {others}; 99 (04_text_dfh)", str(usual)],
-                       "channels": [f"4, 8, 8 {others}; 4, 8, 12 (04_text_dfh)", "4, 8, 8"]}  # fmt: skip
+                       "channels": [f"16, 32, 32 {others}; 4, 8, 12 (04_text_dfh)", "16, 32, 32"]}  # fmt: skip
     assert "@" not in text(page.select_one("#provenance"))
 
 
