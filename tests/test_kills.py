@@ -23,8 +23,8 @@ from fusionlib.training import fusion, text_dfh
 from fusionlib.training.detector import train_detector
 
 # The paper's stage 1, whose BatchNorm learns.
-PAPERS = PROFILES["paper"].part("channels", "fusion_block", "fusion_output", "fusion_init", "fusion_loss", "fusion_flat",
-                                "exposure_augmentation")  # fmt: skip
+PAPERS = PROFILES["paper"].part("channels", "fusion_block", "fusion_output", "fusion_init", "fusion_loss",
+                                "fusion_flat", "exposure_augmentation")  # fmt: skip
 SETTINGS = replace(
     PROFILES["quick"], **PAPERS, threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10,
     freeze_bn_fraction=0.5, detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, instruction_steps=6, instruction_crop=32,
