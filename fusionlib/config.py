@@ -96,7 +96,7 @@ class Profile:
 #: The suite's own stage 1; see fusionlib/weights/README.md for what was compared.
 OUR_FUSION = {
     "channels": (16, 32, 32), "fusion_block": 2, "fusion_output": "clip", "fusion_init": "maximum",
-    "fusion_loss": "multiscale", "fusion_flat": 0.06, "exposure_augmentation": 0.6,
+    "fusion_loss": "multiscale", "fusion_flat": 0.2, "exposure_augmentation": 0.6,
 }
 PROFILES = {
     "quick": Profile(
@@ -111,7 +111,7 @@ PROFILES = {
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6,
         backend="rules", freeze_bn_fraction=0.5, fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
-        fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=66, fusion_lr=2e-3, detect_size=(256, 320),
+        fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=50, fusion_lr=2e-3, detect_size=(256, 320),
         dfh_batch=2, dfh_epochs=16, dfh_lr=5e-3, train_peers=(), detector_epochs=8, detector_pairs=16,
         ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2,
         medical_crop=128, medical_dfh_epochs=6,
