@@ -102,7 +102,7 @@ PROFILES = {
     "quick": Profile(
         name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine",
         scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8, backend="rules",
-        fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=5e-3,
+        fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=2e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=5e-3,
         train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
