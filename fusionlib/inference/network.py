@@ -11,14 +11,14 @@ from fusionlib.data.color import merge_luma, split_luma
 from fusionlib.data.image_io import LazyImages, write_image
 from fusionlib.data.pairs import Pair, load
 from fusionlib.inference.tiling import tiled, tiles
-from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.fusion_network import FusionNetwork, crop
 from fusionlib.models.text_dfh import CrossAttention, TextGuidedFusion, as_tokens
 from fusionlib.utils.errors import FusionError
 
 # Side in pixels of the tiles of larger images. The features of a tile fit into the processor's cache, which is up to
 # twice as fast as a large image at once; 128 and 512 are slower, and 512 takes more memory.
 TILE = 256
-REACH = 3  # blocks that encoder and decoder, and pixels that Text-DFH see on every side: three 3x3 convolutions each
+REACH = 3  # blocks of pixels that encoder, Text-DFH and decoder each see on every side: three 3x3 convolutions
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
     if text is not None:
         text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
         guidance = (text, mask) if whole else (text, mask, _context(model, ir, visible, text))
-        halo += -(-REACH // block) * block
+        halo += REACH * block
 
     def fused(ir, visible):
         y, cbcr = split_luma(visible.to(device))
@@ -59,10 +59,10 @@ def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor)
         dfh = model.harmonise[name]
         if dfh.variant not in ("full", "ca2"):  # without an image-guided branch
             return None
-        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * model.network.block)
+        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * block, block)
         return streaming_attention(dfh.image_guided, dfh.embed(text), (as_tokens(tile) for _, tile in features))
 
-    network = model.network
+    network, block = model.network, model.network.block
     return (attended("ir", network.ir_encoder, ir),
             attended("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))
 
@@ -107,7 +107,12 @@ def read_fused(folder: Path, pairs: Sequence[Pair]) -> LazyImages:
 
 @torch.inference_mode()
 def word_attention(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> Tensor:
-    """Attention of each word of a text [L,D] to the infrared features of a pair: [L,H,W], each map sums to 1."""
+    """Attention of each word of a text [L,D] to the infrared features of a pair: [L,H,W], each map sums to 1.
+
+    All pixels of a block have the same.
+    """
     device = next(model.parameters()).device
     f_ir, _ = model.network.encode(ir[None].to(device), split_luma(visible[None].to(device))[0])
-    return model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()
+    maps = model.harmonise["ir"].word_attention(f_ir, text[None].to(device))[0].cpu()
+    maps = crop(maps.repeat_interleave(model.network.block, 1).repeat_interleave(model.network.block, 2), *ir.shape[1:])
+    return maps / maps.sum((1, 2), keepdim=True)

@@ -6,14 +6,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
-def tiles(function: Callable[..., Tensor], images: Sequence[Tensor], side: int,
-          halo: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+def tiles(function: Callable[..., Tensor], images: Sequence[Tensor], side: int, halo: int,
+          block: int = 1) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
     """Apply a function of images [B,C,H,W] tile by tile.
 
     Tiles begin at multiples of `side`, so a network with windows sees those of the whole image if `side` and `halo` are
     multiples of the window. Each tile is extended by `halo` pixels on every side, as far as the image goes, and its
     result is cropped. So the results cover the image without gaps or overlap, and they equal the function of the whole
     image if its receptive field reaches no farther than `halo`.
+
+    Args:
+        block: side in pixels of the blocks that the function's results stand for; it divides `side` and `halo`.
 
     Yields:
         Rows and columns of a tile, and the function's result there.
@@ -23,7 +26,8 @@ def tiles(function: Callable[..., Tensor], images: Sequence[Tensor], side: int,
         for left in range(0, width, side):
             y, x = max(0, top - halo), max(0, left - halo)
             result = function(*(image[..., y : top + side + halo, x : left + side + halo] for image in images))
-            result = result[..., top - y : top - y + side, left - x : left - x + side]
+            inside = (slice(start // block, (start + side) // block) for start in (top - y, left - x))
+            result = result[(..., *inside)]
             rows, columns = result.shape[-2:]
             yield (slice(top, top + rows), slice(left, left + columns)), result
 

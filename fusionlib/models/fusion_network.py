@@ -20,36 +20,18 @@ def feature_layer(in_channels: int, out_channels: int) -> nn.Sequential:
                          nn.LeakyReLU(0.2))
 
 
-class BlockLayers(nn.Sequential):
-    """Layers that see an image [B,C,H,W] as blocks of `block` x `block` pixels, [B,C*block^2,H/block,W/block].
-
-    The result is taken apart again, so that it has the image's size. Layers of few channels on many pixels use little
-    of a processor; on blocks of 2 x 2 they may have four times the channels at the same number of operations, and
-    reach twice as far. Sides that are no multiple of the block, or less than two, repeat their last row or column.
-    """
-
-    def __init__(self, block: int, *layers: nn.Module):
-        super().__init__(*layers)
-        self.block = block
-
-    def forward(self, image: Tensor) -> Tensor:
-        """[B,C,H,W] -> [B,C',H,W]."""
-        if self.block == 1:
-            return super().forward(image)
-        height, width = image.shape[-2:]
-        features = super().forward(blocks(image, self.block))
-        return crop(pixel_shuffle(features, self.block), height, width)
-
-
 def blocks(image: Tensor, side: int) -> Tensor:
     """Blocks of pixels as channels: [B,C,H,W] -> [B,C*side^2,h,w], h and w rounded up and at least 2.
 
     As `pixel_unshuffle` of the image with its last row and column repeated, but it can be exported for any size.
     """
+    if side == 1:
+        return image
     channels = image.shape[1]
     pixels = torch.eye(side**2, dtype=image.dtype, device=image.device).view(-1, 1, side, side)
-    more = side - 1 if min(image.shape[2:]) > side else 2 * side - 1  # a row that fills no block is dropped
-    return conv2d(pad(image, (0, more, 0, more), mode="replicate"), pixels.repeat(channels, 1, 1, 1), stride=side,
+    # What fills no block is dropped; the reflect padding of the layers needs two blocks.
+    right, bottom = (side - 1 if size > side else 2 * side - 1 for size in (image.shape[3], image.shape[2]))
+    return conv2d(pad(image, (0, right, 0, bottom), mode="replicate"), pixels.repeat(channels, 1, 1, 1), stride=side,
                   groups=channels)  # fmt: skip
 
 
@@ -62,10 +44,30 @@ def crop(image: Tensor, height: int, width: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def encoder(channels: Sequence[int], block: int) -> BlockLayers:
-    """Three feature layers: [B,1,H,W] -> [B,channels[2]/block^2,H,W]."""
-    c1, c2, c3 = channels
-    return BlockLayers(block, feature_layer(block**2, c1), feature_layer(c1, c2), feature_layer(c2, c3))
+class Encoder(nn.Sequential):
+    """Three feature layers on blocks of pixels: [B,1,H,W] -> [B,channels[2],h,w], h and w as by `blocks`."""
+
+    def __init__(self, channels: Sequence[int], block: int):
+        c1, c2, c3 = channels
+        super().__init__(feature_layer(block**2, c1), feature_layer(c1, c2), feature_layer(c2, c3))
+        self.block = block
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[B,1,H,W] -> [B,channels[2],h,w]."""
+        return super().forward(blocks(image, self.block))
+
+
+class Decoder(nn.Sequential):
+    """Three feature layers, the last one without BatchNorm: [B,2*channels,h,w] -> [B,1,h*block,w*block] in -1..1."""
+
+    def __init__(self, channels: int, block: int, output: nn.Module):
+        super().__init__(feature_layer(2 * channels, channels), feature_layer(channels, channels // 2),
+                         convolution(channels // 2, block**2), output)
+        self.block = block
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,2*channels,h,w] -> [B,1,h*block,w*block]."""
+        return pixel_shuffle(super().forward(features), self.block)
 
 
 #: Last layer of the decoder: to -1..1.
@@ -81,9 +83,10 @@ class FusionNetwork(nn.Module):
     The profiles `quick`, `small` and `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels and "clip".
 
     Args:
-        channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even, and c3 / 2 a multiple
-            of the pixels of a block.
-        block: side of the blocks of pixels that the layers work on, see `BlockLayers`; 1 for single pixels.
+        channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even.
+        block: side of the blocks of pixels whose values are the input channels of the encoders and the output channels
+            of the decoder; 1 for single pixels. Layers of few channels on many pixels use little of a processor: on
+            blocks of 2 x 2, four times the channels take little more time, and they reach twice as far.
         output: "tanh", the paper's; or "clip", the convolution's value limited to -1..1, by which black and white are
             reached exactly.
     """
@@ -92,18 +95,15 @@ class FusionNetwork(nn.Module):
         super().__init__()
         if len(channels) != 3 or min(channels) < 1 or channels[2] % 2:
             raise FusionError(f"channels must be three positive numbers, the last one even, but are {tuple(channels)}.")
-        if block < 1 or channels[2] % block**2:
-            raise FusionError(f"block must be a positive number whose square divides the last of the channels "
-                              f"{tuple(channels)}, but is {block}.")
+        if block < 1:
+            raise FusionError(f"block must be a positive number, but is {block}.")
         if output not in OUTPUTS:
             raise FusionError(f"output must be one of {', '.join(OUTPUTS)}, but is {output!r}.")
         self.config = {"channels": [int(c) for c in channels], "block": int(block), "output": output}
-        c3, pixels = int(channels[2]), block**2
-        self.block, self.feature_channels = int(block), c3 // pixels
-        self.ir_encoder = encoder(channels, block)
-        self.vi_encoder = encoder(channels, block)
-        self.decoder = BlockLayers(block, feature_layer(2 * c3, c3), feature_layer(c3, c3 // 2),
-                                   convolution(c3 // 2, pixels), OUTPUTS[output]())
+        self.block, self.feature_channels = int(block), int(channels[2])
+        self.ir_encoder = Encoder(channels, self.block)
+        self.vi_encoder = Encoder(channels, self.block)
+        self.decoder = Decoder(self.feature_channels, self.block, OUTPUTS[output]())
 
     @torch.no_grad()
     def init_identity(self, strength: float = 1.0) -> None:
@@ -153,19 +153,22 @@ class FusionNetwork(nn.Module):
         last.bias.fill_(-1)
 
     def encode(self, ir: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the infrared image and of the visible luma: two [B,1,H,W] in 0..1 -> two [B,c3,H,W]."""
+        """Features of the infrared image and of the visible luma: two [B,1,H,W] in 0..1 -> two [B,c3,h,w].
+
+        h and w are H and W for single pixels, otherwise the numbers of blocks, rounded up.
+        """
         if ir.shape != y.shape or ir.dim() != 4 or ir.shape[1] != 1:
             raise FusionError("The infrared image and the visible luma must both be [B,1,H,W] of one size, but are "
                               f"{list(ir.shape)} and {list(y.shape)}: resize or register one to the other.")
         return self.ir_encoder(ir), self.vi_encoder(y)
 
     def decode(self, f_ir: Tensor, f_vi: Tensor) -> Tensor:
-        """Fused luma from both features: two [B,c3,H,W] -> [B,1,H,W] in 0..1."""
+        """Fused luma from both features: two [B,c3,h,w] -> [B,1,h*block,w*block] in 0..1."""
         return (self.decoder(torch.cat([f_ir, f_vi], dim=1)) + 1) / 2
 
     def forward(self, ir: Tensor, y: Tensor) -> Tensor:
         """Fused luma: two [B,1,H,W] in 0..1 -> [B,1,H,W] in 0..1."""
-        return self.decode(*self.encode(ir, y))
+        return crop(self.decode(*self.encode(ir, y)), *ir.shape[2:])
 
 
 def set_taps(weight: Tensor, output: int, inputs: dict[int, Tensor]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fusionlib.models.fusion_network import FusionNetwork, convolution, feature_layer
+from fusionlib.models.fusion_network import FusionNetwork, convolution, crop, feature_layer
 from fusionlib.utils.errors import FusionError
 
 
@@ -210,5 +210,6 @@ class TextGuidedFusion(nn.Module):
         For a tile, `context` is that of the whole infrared and visible image (`TextDFH.forward`).
         """
         f_ir, f_vi = self.network.encode(ir, y)
-        return self.network.decode(self.harmonise["ir"](f_ir, text, mask, context[0]),
-                                   self.harmonise["vi"](f_vi, text, mask, context[1]))
+        refined = self.network.decode(self.harmonise["ir"](f_ir, text, mask, context[0]),
+                                      self.harmonise["vi"](f_vi, text, mask, context[1]))
+        return crop(refined, *ir.shape[2:])

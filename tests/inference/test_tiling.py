@@ -17,12 +17,13 @@ from fusionlib.utils.errors import FusionError
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = 24
 SIZES = [(37, 50), (33, 17), (64, 64), (41, 2), (5, 3)]  # with last tiles of 1 to 5 pixels, and images below a tile
-TILES = [5, 16, 32]
+TILES = [6, 16, 32]
+BLOCKS = {1: {}, 2: {"channels": (6, 12, 12), "block": 2, "output": "clip"}}
 
 
-def model(variant):
+def model(variant, block=1):
     """Stage 1 for None, or stage 2; layers hand on what is far away undamped, and words look at few pixels."""
-    network = FusionNetwork()
+    network = FusionNetwork(**BLOCKS[block])
     refined = network if variant is None else TextGuidedFusion(network, TEXT, variant)
     for name, module in refined.named_modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -60,8 +61,9 @@ def test_a_tile_sees_its_halo_and_not_more():
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", [None, *VARIANTS])
-def test_fused_in_tiles_is_fused_whole(variant, size, monkeypatch):
-    refined, images, text = model(variant), pair(size), None if variant is None else torch.randn(6, TEXT)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_fused_in_tiles_is_fused_whole(block, variant, size, monkeypatch):
+    refined, images, text = model(variant, block), pair(size), None if variant is None else torch.randn(6, TEXT)
     monkeypatch.setattr(inference, "TILE", 1000)
     whole = inference.fuse(refined, *images, text)
     for side in TILES:
@@ -71,8 +73,9 @@ def test_fused_in_tiles_is_fused_whole(variant, size, monkeypatch):
 
 
 @pytest.mark.parametrize("variant", [None, *VARIANTS])
-def test_every_layer_needs_its_pixel_of_the_halo(variant, monkeypatch):
-    refined, images, text = model(variant), pair((37, 50)), None if variant is None else torch.randn(6, TEXT)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_layer_needs_its_pixel_of_the_halo(block, variant, monkeypatch):
+    refined, images, text = model(variant, block), pair((37, 50)), None if variant is None else torch.randn(6, TEXT)
     whole = inference.fuse(refined, *images, text)
     monkeypatch.setattr(inference, "TILE", 16)
     monkeypatch.setattr(inference, "REACH", 2)
