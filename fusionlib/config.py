@@ -107,6 +107,7 @@ PROFILES = {
         train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
+        medical_dfh_lr=3e-4,
     ),
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6,
@@ -114,7 +115,7 @@ PROFILES = {
         fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=50, fusion_lr=2e-3, detect_size=(256, 320),
         dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8, detector_pairs=16,
         ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2,
-        medical_crop=128, medical_dfh_epochs=6,
+        medical_crop=128, medical_dfh_epochs=6, medical_dfh_lr=3e-4,
     ),
     "paper": Profile(),
 }

@@ -76,7 +76,7 @@ def train_text_dfh(
     fit(
         model, objective, *samples, folder, settings, save=weights.save, optimizer=adam(model, settings.dfh_lr),
         epochs=settings.dfh_epochs, batch=settings.dfh_batch, reduction="sum" if detector else "mean",
-        freeze_bn_fraction=settings.freeze_bn_fraction if detector else 0.0,
+        freeze_bn_fraction=settings.freeze_bn_fraction if detector else 1.0,  # batches of slices are largely black
     )  # fmt: skip
     if settings.instruction_steps:
         crops = {"instructions": instructions, "answers": train[1], "seed": settings.seed,
