@@ -17,9 +17,13 @@ from fusionlib.models import FusionNetwork, TextGuidedFusion
 from fusionlib.training import fusion, text_dfh, trainer
 from fusionlib.utils.errors import FusionError
 
-SETTINGS = replace(
+OURS = replace(
     PROFILES["quick"], fusion_crop=32, fusion_batch=2, fusion_epochs=3, detect_size=(64, 96), dfh_batch=2, dfh_epochs=3
 )
+# The paper's stage 1, whose BatchNorm learns, at the rates that a toy needs.
+SETTINGS = replace(OURS, fusion_lr=5e-3, dfh_lr=5e-3, **PROFILES["paper"].part(
+    "channels", "fusion_block", "fusion_output", "fusion_init", "fusion_loss", "fusion_flat", "exposure_augmentation",
+    "freeze_bn_fraction"))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,13 @@ def stage_2(pairs, parts, folder, settings=SETTINGS, scenes=()):
     network, detector, texts = parts
     train, validation = (pairs[:3], texts[:3]), (pairs[3:5], texts[3:5])
     return text_dfh.train_text_dfh(network, detector, train, validation, folder, settings, scenes)
+
+
+def test_our_stage_1_learns(pairs, tmp_path):
+    network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(OURS, fusion_epochs=10))
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert curves["validation total"].iloc[-1] < 0.8 * curves["validation total"].iloc[0]
+    assert network.config["block"] == 2 and {"intensity", "edge", "structure"} <= set(curves.columns)
 
 
 def test_stage_1_learns_and_says_how(pairs, tmp_path):
