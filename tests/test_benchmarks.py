@@ -77,7 +77,7 @@ def test_all_peers_and_ours_are_cases(monkeypatch):
     monkeypatch.setattr(peers, "SIZE", (64, 80))
     monkeypatch.setattr(peers, "_methods", dict(list(peers._methods().items())[:4]).copy)  # ours, AUIF, DATFuse
     arrays = peers.inputs()
-    assert arrays["ways"][0].startswith("ours, stage 1: 0.003 M parameters, ")
+    assert arrays["ways"][0].startswith("ours, stage 1: 0.053 M parameters, ")
     assert [case.way for case in peers.cases(arrays)] == arrays["ways"]
     for case in peers.cases(arrays):
         assert case.run().shape == (3, 64, 80)
