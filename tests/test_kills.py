@@ -15,18 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionlib.config import PROFILES
+from fusionlib.config import OUR_FUSION, PROFILES
 from fusionlib.data import Pair, write_image
 from fusionlib.detection import YOLOv5
 from fusionlib.models import FusionNetwork
 from fusionlib.training import fusion, text_dfh
 from fusionlib.training.detector import train_detector
 
-# The paper's stage 1, whose BatchNorm learns.
-PAPERS = PROFILES["paper"].part("channels", "fusion_block", "fusion_output", "fusion_init", "fusion_loss",
-                                "fusion_flat", "exposure_augmentation")  # fmt: skip
+PAPERS = replace(PROFILES["quick"], **PROFILES["paper"].part(*OUR_FUSION))  # stage 1, whose BatchNorm learns
 SETTINGS = replace(
-    PROFILES["quick"], **PAPERS, threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10,
+    PAPERS, threads=1, fusion_resize=96, fusion_crop=32, fusion_batch=2, fusion_epochs=10,
     freeze_bn_fraction=0.5, detect_size=(64, 96), dfh_batch=2, dfh_epochs=6, instruction_steps=6, instruction_crop=32,
     instruction_batch=4,
 )  # fmt: skip

@@ -61,11 +61,13 @@ class PairDataset(Dataset):
 
     def stored(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> Tensor:
         """Infrared and visible of a pair as bytes [4,H,W], cached up to `memory` bytes."""
-        both = self.cache.get(index)
+        pair = self.pairs[index]
+        files = pair.ir, pair.visible  # not the index: `splits.balanced` repeats pairs
+        both = self.cache.get(files)
         if both is None:
-            both = torch.cat(read(self.pairs[index])).mul(255).round().byte()
+            both = torch.cat(read(pair)).mul(255).round().byte()
             if sum(t.numel() for t in self.cache.values()) + both.numel() <= self.memory:
-                self.cache[index] = both
+                self.cache[files] = both
         return both
 
 
@@ -74,9 +76,9 @@ class FusionDataset(PairDataset):
 
     Larger images are reduced to a longer side of `resize` pixels before a square of `crop` pixels is cut out. `train`
     augments by flips, quarter turns and random crops (paper 4.1); without it, the crop is the same in every epoch. An
-    epoch has `crops` crops of each pair, in rounds over all pairs. `own_size` is the share of training crops that are
-    cut out of the image at its own size. `exposure_augmentation` is the share of training
-    crops whose two images get another exposure each, `flat` the share whose images are replaced by `random_levels`.
+    epoch has `crops` crops of each pair, in rounds over all pairs. Of the training crops, a share of `own_size` is cut
+    out of the image at its own size, in a share of `exposure_augmentation` the two images get another exposure each,
+    and a share of `flat` is replaced by `random_levels`.
     """
 
     def __init__(self, pairs: Sequence[Pair], resize: int, crop: int, seed: int = 0, train: bool = True, crops: int = 1,

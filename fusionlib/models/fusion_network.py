@@ -127,7 +127,7 @@ class FusionNetwork(nn.Module):
         inverted from the first step on, whatever the seed.
 
         Raises:
-            FusionError: too few channels: c1 and c2 must be at least `pixels` of a block, c3 three times as many.
+            FusionError: too few channels: c1 and c2 must be at least the pixels of a block, c3 three times as many.
         """
         n = self.block**2
         c1, c2, c3 = self.config["channels"]

@@ -10,9 +10,14 @@ from torch.nn.functional import avg_pool2d
 from fusionlib.utils.errors import FusionError
 
 
+def gradients(image: Tensor) -> Tensor:
+    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised."""
+    return spatial_gradient(image, mode="sobel", order=1, normalized=False)[:, 0]
+
+
 def sobel(image: Tensor) -> Tensor:
-    """Edge strength |Sobel_x| + |Sobel_y|: [B,1,H,W] -> [B,1,H,W], replicate padding, kernels not normalised."""
-    return spatial_gradient(image, mode="sobel", order=1, normalized=False).abs().sum(dim=2)
+    """Edge strength |Sobel_x| + |Sobel_y|: [B,1,H,W] -> [B,1,H,W]."""
+    return gradients(image).abs().sum(1, keepdim=True)
 
 
 class FusionLoss(nn.Module):
@@ -33,11 +38,6 @@ class FusionLoss(nn.Module):
         edge = (sobel(fused) - torch.maximum(sobel(ir), sobel(y))).abs().mean()
         total = self.intensity * intensity + self.edge * edge
         return total, {"intensity": intensity.detach(), "edge": edge.detach()}
-
-
-def gradients(image: Tensor) -> Tensor:
-    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised."""
-    return spatial_gradient(image, mode="sobel", order=1, normalized=False)[:, 0]
 
 
 def stronger(a: Tensor, b: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def train_text_dfh(
 
     The loss is that of YOLOv5 on the refined image in colour, plus fidelity * the loss of stage 1 of its luma; both are
     summed over the batch, so that their balance does not depend on the batch size. Without a detector it is that loss
-    alone: the paper
-    fuses medical images (section 4.4.3) without saying what stage 2 learns from where nothing is detected.
+    alone: the paper fuses medical images (section 4.4.3) without saying what stage 2 learns from where nothing is
+    detected.
 
     Where the profile has `instruction_steps`, Text-DFH then learns to follow instructions, on crops and without the
     detector, in the folder "instructions".

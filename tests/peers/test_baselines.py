@@ -28,26 +28,26 @@ def test_laplacian_of_an_image_with_itself_is_the_image(name):
     torch.testing.assert_close(build(name).raw(image, image), image, atol=1e-6, rtol=0)
 
 
+def base_of(image):
+    for step in [pyrdown] * 4 + [pyrup] * 4:
+        image = step(image, "replicate")
+    return image
+
+
 def test_laplacian_takes_detail_from_one_and_the_mean_of_both_bases():
     # A flat image has no detail: all of it comes from the other, whose base moves halfway to the flat one.
     image, flat = torch.rand(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.2)
     peer = build("laplacian")
     fused = peer.raw(image, flat)
     torch.testing.assert_close(fused, peer.raw(flat, image), atol=1e-6, rtol=0)
-    base = image
-    for step in [pyrdown] * 4 + [pyrup] * 4:
-        base = step(base, "replicate")
-    torch.testing.assert_close(fused, image - (base - 0.2) / 2, atol=1e-6, rtol=0)
+    torch.testing.assert_close(fused, image - (base_of(image) - 0.2) / 2, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("low, high", [(0.0, 0.0), (0.2, 0.7)])
 def test_laplacian_max_takes_the_maximum_of_both_bases(low, high):
     image, flat = low + (high - low) * torch.rand(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.9)
     fused = build("laplacian-max").raw(image, flat)  # whose base is higher everywhere
-    base = image
-    for step in [pyrdown] * 4 + [pyrup] * 4:
-        base = step(base, "replicate")
-    torch.testing.assert_close(fused, image - base + 0.9, atol=1e-6, rtol=0)
+    torch.testing.assert_close(fused, image - base_of(image) + 0.9, atol=1e-6, rtol=0)
 
 
 def test_laplacian_keeps_the_sharper_edge():

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from fusionlib import models
-from fusionlib.config import PROFILES, profile
+from fusionlib.config import OUR_FUSION, PROFILES, profile
 from fusionlib.data import Pair, load, write_image
 from fusionlib.data.datasets import DetectionDataset, FusionDataset, collate, letterbox, people
 from fusionlib.detection import YOLOv5
@@ -21,9 +21,7 @@ OURS = replace(
     PROFILES["quick"], fusion_crop=32, fusion_batch=2, fusion_epochs=3, detect_size=(64, 96), dfh_batch=2, dfh_epochs=3
 )
 # The paper's stage 1, whose BatchNorm learns, at the rates that a toy needs.
-SETTINGS = replace(OURS, fusion_lr=5e-3, dfh_lr=5e-3, **PROFILES["paper"].part(
-    "channels", "fusion_block", "fusion_output", "fusion_init", "fusion_loss", "fusion_flat", "exposure_augmentation",
-    "freeze_bn_fraction"))
+SETTINGS = replace(OURS, fusion_lr=5e-3, dfh_lr=5e-3, **PROFILES["paper"].part(*OUR_FUSION))
 
 
 @pytest.fixture(scope="module")
