@@ -29,6 +29,7 @@ class Profile:
     # stage 1
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
     fusion_block: int = 1  # side of the blocks of pixels that the network works on (ours)
+    fusion_merge: str = "concatenate"  # the features of both images; or "max-min" (ours)
     fusion_output: str = "tanh"  # of the network; or "clip" (ours)
     fusion_loss: str = "paper"  # or "multiscale" (ours)
     fusion_init: str = "identity"  # of new layers, so that no image turns negative; "maximum" or "random" (ours)
@@ -95,8 +96,9 @@ class Profile:
 
 #: The suite's own stage 1, in place of the paper's, which the defaults of `Profile` are.
 OUR_FUSION = {
-    "channels": (16, 32, 32), "fusion_block": 2, "fusion_output": "clip", "fusion_init": "maximum",
-    "fusion_loss": "multiscale", "fusion_flat": 0.2, "exposure_augmentation": 0.6, "freeze_bn_fraction": 1.0,
+    "channels": (16, 32, 32), "fusion_block": 2, "fusion_merge": "max-min", "fusion_output": "clip",
+    "fusion_init": "maximum", "fusion_loss": "multiscale", "fusion_flat": 0.1, "exposure_augmentation": 0.6,
+    "freeze_bn_fraction": 1.0,
 }
 PROFILES = {
     "quick": Profile(
@@ -112,10 +114,10 @@ PROFILES = {
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6,
         backend="rules", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
-        fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=50, fusion_lr=2e-3, detect_size=(256, 320),
-        dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8, detector_pairs=16,
-        ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8, medical_epochs=40, medical_batch=2,
-        medical_crop=128, medical_dfh_epochs=6, medical_dfh_lr=3e-4,
+        fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
+        detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8,
+        detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
+        medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6, medical_dfh_lr=3e-4,
     ),
     "paper": Profile(),
 }

@@ -70,6 +70,18 @@ class Decoder(nn.Sequential):
         return pixel_shuffle(super().forward(features), self.block)
 
 
+def max_min(a: Tensor, b: Tensor) -> Tensor:
+    """The larger and the smaller of two features, elementwise: two [B,C,h,w] -> [B,2C,h,w]."""
+    return torch.cat([torch.maximum(a, b), torch.minimum(a, b)], dim=1)
+
+
+def concatenate(a: Tensor, b: Tensor) -> Tensor:
+    """Both features: two [B,C,h,w] -> [B,2C,h,w]."""
+    return torch.cat([a, b], dim=1)
+
+
+#: What the decoder sees of both features.
+MERGES = {"concatenate": concatenate, "max-min": max_min}
 #: Last layer of the decoder: to -1..1.
 OUTPUTS = {"tanh": nn.Tanh, "clip": nn.Hardtanh}
 
@@ -80,27 +92,31 @@ class FusionNetwork(nn.Module):
     Each encoder has three feature layers, c1, c2, c3. The decoder takes both features, concatenated along channels,
     through c3 -> c3/2 -> 1; its last layer is a convolution and Tanh, mapped from -1..1 to 0..1. The paper does not
     give the numbers of channels; the default (4, 8, 8) is ours, and with it the defaults are the paper's network.
-    The profiles `quick`, `small` and `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels and "clip".
+    The profiles `quick`, `small`, `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels, "max-min" and "clip".
 
     Args:
         channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even.
         block: side of the blocks of pixels whose values are the input channels of the encoders and the output channels
             of the decoder; 1 for single pixels. Layers of few channels on many pixels use little of a processor: on
             blocks of 2 x 2, four times the channels take little more time, and they reach twice as far.
+        merge: "concatenate", the paper's; or "max-min", the larger and the smaller of both features, by which a decoder
+            that shall show the stronger edge need not learn to compare.
         output: "tanh", the paper's; or "clip", the convolution's value limited to -1..1, by which black and white are
             reached exactly.
     """
 
-    def __init__(self, channels: Sequence[int] = (4, 8, 8), block: int = 1, output: str = "tanh"):
+    def __init__(self, channels: Sequence[int] = (4, 8, 8), block: int = 1, merge: str = "concatenate",
+                 output: str = "tanh"):
         super().__init__()
         if len(channels) != 3 or min(channels) < 1 or channels[2] % 2:
             raise FusionError(f"channels must be three positive numbers, the last one even, but are {tuple(channels)}.")
         if block < 1:
             raise FusionError(f"block must be a positive number, but is {block}.")
-        if output not in OUTPUTS:
-            raise FusionError(f"output must be one of {', '.join(OUTPUTS)}, but is {output!r}.")
-        self.config = {"channels": [int(c) for c in channels], "block": int(block), "output": output}
-        self.block, self.feature_channels = int(block), int(channels[2])
+        for name, value, known in (("merge", merge, MERGES), ("output", output, OUTPUTS)):
+            if value not in known:
+                raise FusionError(f"{name} must be one of {', '.join(known)}, but is {value!r}.")
+        self.config = {"channels": [int(c) for c in channels], "block": int(block), "merge": merge, "output": output}
+        self.block, self.feature_channels, self.merge = int(block), int(channels[2]), MERGES[merge]
         self.ir_encoder = Encoder(channels, self.block)
         self.vi_encoder = Encoder(channels, self.block)
         self.decoder = Decoder(self.feature_channels, self.block, OUTPUTS[output]())
@@ -121,35 +137,28 @@ class FusionNetwork(nn.Module):
     def init_maximum(self, noise: float = 0.5) -> None:
         """Let the network begin as the maximum of both images, from which training moves on. Not in the paper.
 
-        The first channels of each encoder pass on the image; the decoder adds to infrared what visible exceeds it by,
-        max(0, V - I) = (l(V - I) + .2 l(I - V)) / .96 with l the LeakyReLU. All other channels begin at random, their
-        weights multiplied by `noise`, and reach the result with a fifth of that. So the tone is right and no edge is
-        inverted from the first step on, whatever the seed.
+        The first channels of each encoder pass on the image, and the decoder the larger of both. All other channels
+        begin at random, their weights multiplied by `noise`, and reach the result with a fifth of that. So the tone is
+        right and no edge is inverted from the first step on, whatever the seed.
 
         Raises:
-            FusionError: too few channels: c1 and c2 must be at least the pixels of a block, c3 three times as many.
+            FusionError: another `merge` than "max-min", or fewer channels than a block has pixels.
         """
         n = self.block**2
-        c1, c2, c3 = self.config["channels"]
-        if min(c1, c2) < n or c3 < 3 * n:
-            raise FusionError(f"channels must be at least {(n, n, 3 * n)} for a network that begins as the maximum, "
-                              f"but are {(c1, c2, c3)}.")
+        if self.config["merge"] != "max-min" or min(self.config["channels"]) < n:
+            raise FusionError(f'a network that begins as the maximum needs merge "max-min" and channels of at least '
+                              f"{n}, but has {self.config['merge']!r} and {self.config['channels']}.")
         for layer in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
             layer.weight *= noise
             if layer.bias is not None:
                 layer.bias.zero_()
-        passed = torch.eye(n)  # a pixel of a block to the same pixel
-        for layers in (self.ir_encoder, self.vi_encoder):
-            for layer in layers:
-                set_taps(layer[0].weight, 0, {0: passed})
-        first, second, last = self.decoder[0][0].weight, self.decoder[1][0].weight, self.decoder[2]
-        set_taps(first, 0, {0: passed})  # I
-        set_taps(first, n, {0: -passed, c3: passed})  # V - I
-        set_taps(first, 2 * n, {0: passed, c3: -passed})  # I - V
-        set_taps(second, 0, {0: passed, n: passed / 0.96, 2 * n: 0.2 / 0.96 * passed})
+        first, second, last, _ = self.decoder
+        for layer in (*self.ir_encoder, *self.vi_encoder, first, second):
+            layer[0].weight[:n] = 0
+            layer[0].weight[:n, :n, 1, 1] = torch.eye(n)  # a pixel of a block to the same pixel
         last.weight *= 0.2
         last.weight[:, :n] = 0
-        last.weight[:, :n, 1, 1] = 2 * passed  # 0..1 to -1..1
+        last.weight[:, :n, 1, 1] = 2 * torch.eye(n)  # 0..1 to -1..1
         last.bias.fill_(-1)
 
     def encode(self, ir: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,16 +173,9 @@ class FusionNetwork(nn.Module):
 
     def decode(self, f_ir: Tensor, f_vi: Tensor) -> Tensor:
         """Fused luma from both features: two [B,c3,h,w] -> [B,1,h*block,w*block] in 0..1."""
-        return (self.decoder(torch.cat([f_ir, f_vi], dim=1)) + 1) / 2
+        return (self.decoder(self.merge(f_ir, f_vi)) + 1) / 2
 
     def forward(self, ir: Tensor, y: Tensor) -> Tensor:
         """Fused luma: two [B,1,H,W] in 0..1 -> [B,1,H,W] in 0..1."""
         return crop(self.decode(*self.encode(ir, y)), *ir.shape[2:])
 
-
-def set_taps(weight: Tensor, output: int, inputs: dict[int, Tensor]) -> None:
-    """Make n output channels of a 3x3 kernel, from `output` on, matrices [n,n] times the inputs from given channels."""
-    size = len(next(iter(inputs.values())))
-    weight[output : output + size] = 0
-    for channel, matrix in inputs.items():
-        weight[output : output + size, channel : channel + size, 1, 1] = matrix

@@ -45,18 +45,21 @@ def stronger(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a.abs() >= b.abs(), a, b)
 
 
-def dissimilarity(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """1 - mean SSIM of two [B,1,H,W] in 0..1, with a Gaussian window (Wang et al. 2004): a scalar in 0..2.
+def dissimilarity(fused: Tensor, ir: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """1 - mean SSIM of F with both sources, each [B,1,H,W] in 0..1, Gaussian window (Wang et al. 2004): scalar in 0..2.
 
-    kornia's computes five two-dimensional convolutions, and takes ten times as long.
+    kornia's computes five two-dimensional convolutions for each source, and takes ten times as long.
     """
-    kernel = get_gaussian_kernel1d(min(window, 2 * (min(a.shape[2:]) - 1) + 1), sigma, dtype=a.dtype, device=a.device)
-    moments = filter2d_separable(torch.cat([a, b, a * a, b * b, a * b], 1), kernel, kernel, padding="same")
-    mean_a, mean_b, square_a, square_b, product = moments.split(1, 1)
-    variances, covariance = square_a - mean_a**2 + square_b - mean_b**2, product - mean_a * mean_b
+    images = torch.cat([fused, ir, y], 1)
+    kernel = get_gaussian_kernel1d(min(window, 2 * (min(images.shape[2:]) - 1) + 1), sigma, dtype=images.dtype,
+                                   device=images.device)  # fmt: skip
+    moments = torch.cat([images, images**2, fused * images[:, 1:]], 1)
+    mean, square, product = filter2d_separable(moments, kernel, kernel, padding="same").split((3, 3, 2), 1)
+    variance, mean_f, mean_s = square - mean**2, mean[:, :1], mean[:, 1:]
     c1, c2 = 0.01**2, 0.03**2
-    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
-    return 1 - similarity.mean()
+    luminance = (2 * mean_f * mean_s + c1) / (mean_f**2 + mean_s**2 + c1)
+    structure = (2 * (product - mean_f * mean_s) + c2) / (variance[:, :1] + variance[:, 1:] + c2)
+    return 1 - (luminance * structure).mean()
 
 
 class MultiscaleFusionLoss(nn.Module):
@@ -71,7 +74,7 @@ class MultiscaleFusionLoss(nn.Module):
     """
 
     def __init__(self, intensity: float = 0.5, edge: float = 1.0, structure: float = 0.15,
-                 scales: Sequence[float] = (4, 2, 2), gain: float = 1.07):
+                 scales: Sequence[float] = (4, 2, 2), gain: float = 1.1):
         super().__init__()
         self.intensity, self.edge, self.structure = intensity, edge, structure
         self.scales, self.gain = tuple(scales), gain
@@ -81,7 +84,7 @@ class MultiscaleFusionLoss(nn.Module):
         fused = fused.float()  # under autocast, sums of small differences need float32
         area = gaussian_blur2d(fused - torch.maximum(ir, y), (13, 13), (2.0, 2.0), border_type="replicate")
         terms = {"intensity": area.abs().mean(), "edge": self._edge(fused, ir, y),
-                 "structure": (dissimilarity(fused, ir) + dissimilarity(fused, y)) / 2}
+                 "structure": dissimilarity(fused, ir, y)}
         total = sum(getattr(self, name) * term for name, term in terms.items())
         return total, {name: term.detach() for name, term in terms.items()}
 

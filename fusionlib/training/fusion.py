@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -18,8 +19,8 @@ from fusionlib.utils.errors import FusionError
 
 
 def new_network(settings: Profile) -> FusionNetwork:
-    """An untrained network as the profile says: `channels`, `fusion_block`, `fusion_output`, `fusion_init`."""
-    network = FusionNetwork(settings.channels, settings.fusion_block, settings.fusion_output)
+    """An untrained network as the profile says: `channels`, `fusion_block`, `_merge`, `_output` and `_init`."""
+    network = FusionNetwork(settings.channels, settings.fusion_block, settings.fusion_merge, settings.fusion_output)
     starts = {"identity": network.init_identity, "maximum": network.init_maximum, "random": lambda: None}
     if settings.fusion_init not in starts:
         raise FusionError(f"fusion_init must be one of {', '.join(starts)}, but is {settings.fusion_init!r}")
@@ -48,7 +49,8 @@ def train_fusion_network(
             "(data/README.md says which have one)"
         )
     set_seed(settings.seed)
-    network, loss = new_network(settings), fusion_loss(settings.fusion_loss)
+    # In this order of the values in memory, a step takes about two thirds of the time.
+    network, loss = new_network(settings).to(memory_format=torch.channels_last), fusion_loss(settings.fusion_loss)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])

@@ -45,7 +45,7 @@ def test_the_file_tells_nothing_of_this_machine(pt2):
     assert str(fusing.WEIGHTS.parent).encode() not in pt2.read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"channels": (2, 3, 4)}, {"channels": (4, 4, 4), "block": 2, "output": "clip"}])
+@pytest.mark.parametrize("options", [{"channels": (2, 3, 4)}, {"channels": (4, 4, 4), "block": 2, "merge": "max-min"}])
 def test_any_network_can_be_exported_and_stays_where_it_is(options, tmp_path):
     network = FusionNetwork(**options).eval()
     model = torch.export.load(export(tmp_path / "other.pt2", network)).module()

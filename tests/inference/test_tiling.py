@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = 24
 SIZES = [(37, 50), (33, 17), (64, 64), (41, 2), (5, 3)]  # with last tiles of 1 to 5 pixels, and images below a tile
 TILES = [6, 16, 32]
-BLOCKS = {1: {}, 2: {"channels": (6, 12, 12), "block": 2, "output": "clip"}}
+BLOCKS = {1: {}, 2: {"channels": (6, 12, 12), "block": 2, "merge": "max-min", "output": "clip"}}
 
 
 def model(variant, block=1):

@@ -39,7 +39,7 @@ def test_forward_is_encode_then_decode_and_stays_in_range():
     assert fused.shape == ir.shape and 0 <= fused.min() and fused.max() <= 1
 
 
-BLOCKS = {"channels": (16, 32, 32), "block": 2, "output": "clip"}
+BLOCKS = {"channels": (16, 32, 32), "block": 2, "merge": "max-min", "output": "clip"}
 
 
 def test_blocks_have_the_features_of_their_pixels():
@@ -65,7 +65,7 @@ def test_a_block_of_pixels_is_a_strided_convolution():
     torch.testing.assert_close(found[..., 1:-1, 1:-1], expected)
 
 
-@pytest.mark.parametrize("options", [{"output": "clip"}, {"output": "clip", "channels": (4, 8, 6)}, BLOCKS])
+@pytest.mark.parametrize("options", [{"merge": "max-min", "output": "clip", "channels": (1, 2, 2)}, BLOCKS])
 def test_a_network_may_begin_as_the_maximum(options):
     network = FusionNetwork(**options).eval()
     network.init_maximum(noise=0)
@@ -76,9 +76,20 @@ def test_a_network_may_begin_as_the_maximum(options):
     assert torch.corrcoef(torch.stack([network(ir, y).flatten(), torch.maximum(ir, y).flatten()]))[0, 1] > 0.98
 
 
-def test_too_few_channels_cannot_begin_as_the_maximum():
-    with pytest.raises(FusionError, match=r"at least \(4, 4, 12\) .*, but are \(4, 8, 8\)"):
-        FusionNetwork((4, 8, 8), block=2).init_maximum()
+@pytest.mark.parametrize("options", [{"channels": (2, 8, 8), "merge": "max-min"}, {"channels": (4, 8, 8)}])
+def test_what_cannot_begin_as_the_maximum(options):
+    with pytest.raises(FusionError, match=r'needs merge "max-min" and channels of at least 4, but has .*8, 8\]'):
+        FusionNetwork(block=2, **options).init_maximum()
+
+
+def test_the_decoder_sees_the_larger_and_the_smaller_feature():
+    network = FusionNetwork(merge="max-min").eval()
+    a, b = torch.randn(2, 1, 8, 5, 6)
+    seen = torch.cat([torch.where(a > b, a, b), torch.where(a > b, b, a)], 1)
+    assert torch.equal(network.decode(a, b), (network.decoder(seen) + 1) / 2)
+    assert torch.equal(network.decode(a, b), network.decode(b, a))
+    paper = FusionNetwork().eval()
+    assert torch.equal(paper.decode(a, b), (paper.decoder(torch.cat([a, b], 1)) + 1) / 2)
 
 
 @pytest.mark.parametrize("options, message", [({"block": 0}, "block must be"),
@@ -177,7 +188,7 @@ def test_sobel_of_a_step():
 
 
 def test_weights_survive_the_disk(tmp_path):
-    network = FusionNetwork((4, 8, 12), block=2, output="clip").eval()
+    network = FusionNetwork((4, 8, 12), block=2, merge="max-min", output="clip").eval()
     loaded = models.load(models.save(network, tmp_path / "w.safetensors"))
     ir, y = torch.rand(2, 1, 1, 16, 16)
     assert torch.equal(network(ir, y), loaded(ir, y)) and not loaded.training

@@ -247,7 +247,7 @@ def test_a_new_network_is_as_the_profile_says():
         network = fusion.new_network(profile(name))
         ir, y = torch.rand(2, 1, 1, 16, 16)
         both = torch.stack([network.eval()(ir, y).flatten(), torch.maximum(ir, y).flatten()])
-        assert network.config == {"channels": [16, 32, 32], "block": 2, "output": "clip"}
+        assert network.config == {"channels": [16, 32, 32], "block": 2, "merge": "max-min", "output": "clip"}
         assert torch.corrcoef(both)[0, 1] > 0.98
     torch.manual_seed(0)
     papers = fusion.new_network(profile("paper"))
