@@ -55,7 +55,7 @@ class Profile:
     instruction_answer_fraction: float = 0.4  # fraction of crops with an answer as text, which stay unchanged (ours)
     instruction_crop: int = 96  # (ours)
     instruction_batch: int = 6  # (ours)
-    instruction_lr: float = 3e-3  # (ours)
+    instruction_lr: float = 1e-3  # (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3

@@ -304,3 +304,15 @@ def test_a_real_pair(shared):
         np.corrcoef(luma, image.ravel())[0, 1] for image in (ir, visible, np.maximum(ir, visible))
     )
     assert to_maximum > max(to_ir, to_visible)  # near what the loss asks for
+
+
+def test_the_packaged_network_keeps_the_tone():
+    levels = torch.arange(256) / 255
+    flat = levels.view(-1, 1, 1, 1).expand(-1, 1, 20, 20)
+    black = torch.zeros_like(flat)
+    with torch.inference_mode():
+        same, infrared_only, visible_only = (255 * fusing.fusion_network()(ir, y).flatten(1)
+                                             for ir, y in ((flat, flat), (flat, black), (black, flat)))
+    gray = 255 * levels[:, None]
+    assert (same - gray).abs().max() <= 3
+    assert (infrared_only - gray).min() >= -4 and (visible_only - gray).min() >= -4
