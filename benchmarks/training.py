@@ -41,7 +41,8 @@ def cases(arrays: dict) -> list[Case]:
     pairs = layouts.read(arrays["folder"]).pairs
     crops = FusionDataset(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
     whole = DetectionDataset(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
-    network, loss = new_network(QUICK), fusion_loss(QUICK.fusion_loss)
+    network = new_network(QUICK).to(memory_format=torch.channels_last)  # as `train_fusion_network` has it
+    loss = fusion_loss(QUICK.fusion_loss)
     detector = load_yolov5(pair.WEIGHTS / QUICK.detector, "cpu")
 
     def fusion_losses(model, batch):

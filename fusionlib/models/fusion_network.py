@@ -178,4 +178,3 @@ class FusionNetwork(nn.Module):
     def forward(self, ir: Tensor, y: Tensor) -> Tensor:
         """Fused luma: two [B,1,H,W] in 0..1 -> [B,1,H,W] in 0..1."""
         return crop(self.decode(*self.encode(ir, y)), *ir.shape[2:])
-
