@@ -30,6 +30,7 @@ class Profile:
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
     fusion_block: int = 1  # side of the blocks of pixels that the network works on (ours)
     fusion_merge: str = "concatenate"  # the features of both images; or "max-min" (ours)
+    fusion_norm: str = "batch"  # of the feature layers; or "none" (ours)
     fusion_output: str = "tanh"  # of the network; or "clip" (ours)
     fusion_loss: str = "paper"  # or "multiscale" (ours)
     fusion_init: str = "identity"  # of new layers, so that no image turns negative; "maximum" or "random" (ours)
@@ -96,13 +97,13 @@ class Profile:
 
 #: The suite's own stage 1, in place of the paper's, which the defaults of `Profile` are.
 OUR_FUSION = {
-    "channels": (16, 32, 32), "fusion_block": 2, "fusion_merge": "max-min", "fusion_output": "clip",
-    "fusion_init": "maximum", "fusion_loss": "multiscale", "fusion_flat": 0.1, "exposure_augmentation": 0.6,
-    "freeze_bn_fraction": 1.0,
+    "channels": (16, 32, 32), "fusion_block": 2, "fusion_merge": "max-min", "fusion_norm": "none",
+    "fusion_output": "clip", "fusion_init": "maximum", "fusion_loss": "multiscale", "fusion_flat": 0.1,
+    "exposure_augmentation": 0.6,
 }
 PROFILES = {
     "quick": Profile(
-        name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine",
+        name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0,
         scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8, backend="rules",
         fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=2e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=1e-3,
@@ -112,8 +113,8 @@ PROFILES = {
         medical_dfh_lr=3e-4,
     ),
     "small": Profile(
-        name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", fusion_datasets=(), validation=6,
-        backend="rules", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
+        name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0, fusion_datasets=(),
+        validation=6, backend="rules", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
         fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
         detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8,
         detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
@@ -122,7 +123,7 @@ PROFILES = {
     "paper": Profile(),
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
-PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", instruction_steps=3000)
+PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", threads=1, instruction_steps=3000)
 
 
 def profile(name: str = "quick", **settings) -> Profile:

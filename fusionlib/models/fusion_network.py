@@ -14,8 +14,10 @@ def convolution(in_channels: int, out_channels: int, bias: bool = True) -> nn.Co
     return nn.Conv2d(in_channels, out_channels, 3, stride=1, padding=1, padding_mode="reflect", bias=bias)
 
 
-def feature_layer(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Convolution, BatchNorm and LeakyReLU(0.2): [B,in,H,W] -> [B,out,H,W]."""
+def feature_layer(in_channels: int, out_channels: int, norm: str = "batch") -> nn.Sequential:
+    """Convolution, BatchNorm (unless `norm` is "none") and LeakyReLU(0.2): [B,in,H,W] -> [B,out,H,W]."""
+    if norm == "none":
+        return nn.Sequential(convolution(in_channels, out_channels), nn.LeakyReLU(0.2))
     return nn.Sequential(convolution(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels),
                          nn.LeakyReLU(0.2))
 
@@ -47,9 +49,9 @@ def crop(image: Tensor, height: int, width: int) -> Tensor:
 class Encoder(nn.Sequential):
     """Three feature layers on blocks of pixels: [B,1,H,W] -> [B,channels[2],h,w], h and w as by `blocks`."""
 
-    def __init__(self, channels: Sequence[int], block: int):
+    def __init__(self, channels: Sequence[int], block: int, norm: str):
         c1, c2, c3 = channels
-        super().__init__(feature_layer(block**2, c1), feature_layer(c1, c2), feature_layer(c2, c3))
+        super().__init__(feature_layer(block**2, c1, norm), feature_layer(c1, c2, norm), feature_layer(c2, c3, norm))
         self.block = block
 
     def forward(self, image: Tensor) -> Tensor:
@@ -58,10 +60,10 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """Three feature layers, the last one without BatchNorm: [B,2*channels,h,w] -> [B,1,h*block,w*block] in -1..1."""
+    """Two feature layers and a convolution: [B,2*channels,h,w] -> [B,1,h*block,w*block] in -1..1."""
 
-    def __init__(self, channels: int, block: int, output: nn.Module):
-        super().__init__(feature_layer(2 * channels, channels), feature_layer(channels, channels // 2),
+    def __init__(self, channels: int, block: int, norm: str, output: nn.Module):
+        super().__init__(feature_layer(2 * channels, channels, norm), feature_layer(channels, channels // 2, norm),
                          convolution(channels // 2, block**2), output)
         self.block = block
 
@@ -82,6 +84,8 @@ def concatenate(a: Tensor, b: Tensor) -> Tensor:
 
 #: What the decoder sees of both features.
 MERGES = {"concatenate": concatenate, "max-min": max_min}
+#: Of the feature layers, between convolution and LeakyReLU.
+NORMS = ("batch", "none")
 #: Last layer of the decoder: to -1..1.
 OUTPUTS = {"tanh": nn.Tanh, "clip": nn.Hardtanh}
 
@@ -92,7 +96,8 @@ class FusionNetwork(nn.Module):
     Each encoder has three feature layers, c1, c2, c3. The decoder takes both features, concatenated along channels,
     through c3 -> c3/2 -> 1; its last layer is a convolution and Tanh, mapped from -1..1 to 0..1. The paper does not
     give the numbers of channels; the default (4, 8, 8) is ours, and with it the defaults are the paper's network.
-    The profiles `quick`, `small`, `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels, "max-min" and "clip".
+    The profiles `quick`, `small`, `shipped` have channels (16, 32, 32), blocks of 2 x 2 pixels, "max-min", no BatchNorm
+    and "clip".
 
     Args:
         channels: output channels c1, c2, c3 of the encoders' three layers; c3 must be even.
@@ -106,20 +111,21 @@ class FusionNetwork(nn.Module):
     """
 
     def __init__(self, channels: Sequence[int] = (4, 8, 8), block: int = 1, merge: str = "concatenate",
-                 output: str = "tanh"):
+                 norm: str = "batch", output: str = "tanh"):
         super().__init__()
         if len(channels) != 3 or min(channels) < 1 or channels[2] % 2:
             raise FusionError(f"channels must be three positive numbers, the last one even, but are {tuple(channels)}.")
         if block < 1:
             raise FusionError(f"block must be a positive number, but is {block}.")
-        for name, value, known in (("merge", merge, MERGES), ("output", output, OUTPUTS)):
+        for name, value, known in (("merge", merge, MERGES), ("norm", norm, NORMS), ("output", output, OUTPUTS)):
             if value not in known:
                 raise FusionError(f"{name} must be one of {', '.join(known)}, but is {value!r}.")
-        self.config = {"channels": [int(c) for c in channels], "block": int(block), "merge": merge, "output": output}
+        self.config = {"channels": [int(c) for c in channels], "block": int(block), "merge": merge, "norm": norm,
+                       "output": output}
         self.block, self.feature_channels, self.merge = int(block), int(channels[2]), MERGES[merge]
-        self.ir_encoder = Encoder(channels, self.block)
-        self.vi_encoder = Encoder(channels, self.block)
-        self.decoder = Decoder(self.feature_channels, self.block, OUTPUTS[output]())
+        self.ir_encoder = Encoder(channels, self.block, norm)
+        self.vi_encoder = Encoder(channels, self.block, norm)
+        self.decoder = Decoder(self.feature_channels, self.block, norm, OUTPUTS[output]())
 
     @torch.no_grad()
     def init_identity(self, strength: float = 1.0) -> None:
@@ -142,16 +148,16 @@ class FusionNetwork(nn.Module):
         right and no edge is inverted from the first step on, whatever the seed.
 
         Raises:
-            FusionError: another `merge` than "max-min", or fewer channels than a block has pixels.
+            FusionError: another `merge` than "max-min", another `norm` than "none", which would undo it, or fewer
+                channels than a block has pixels.
         """
-        n = self.block**2
-        if self.config["merge"] != "max-min" or min(self.config["channels"]) < n:
-            raise FusionError(f'a network that begins as the maximum needs merge "max-min" and channels of at least '
-                              f"{n}, but has {self.config['merge']!r} and {self.config['channels']}.")
+        n, has = self.block**2, self.config
+        if (has["merge"], has["norm"]) != ("max-min", "none") or min(*has["channels"], has["channels"][2] // 2) < n:
+            raise FusionError(f'a network that begins as the maximum needs merge "max-min", norm "none" and layers of '
+                              f"at least {n} channels, but has {has}.")
         for layer in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
             layer.weight *= noise
-            if layer.bias is not None:
-                layer.bias.zero_()
+            layer.bias.zero_()
         first, second, last, _ = self.decoder
         for layer in (*self.ir_encoder, *self.vi_encoder, first, second):
             layer[0].weight[:n] = 0

@@ -19,8 +19,9 @@ from fusionlib.utils.errors import FusionError
 
 
 def new_network(settings: Profile) -> FusionNetwork:
-    """An untrained network as the profile says: `channels`, `fusion_block`, `_merge`, `_output` and `_init`."""
-    network = FusionNetwork(settings.channels, settings.fusion_block, settings.fusion_merge, settings.fusion_output)
+    """An untrained network as the profile says: `channels`, `fusion_block`, `_merge`, `_norm`, `_output`, `_init`."""
+    network = FusionNetwork(settings.channels, settings.fusion_block, settings.fusion_merge, settings.fusion_norm,
+                            settings.fusion_output)  # fmt: skip
     starts = {"identity": network.init_identity, "maximum": network.init_maximum, "random": lambda: None}
     if settings.fusion_init not in starts:
         raise FusionError(f"fusion_init must be one of {', '.join(starts)}, but is {settings.fusion_init!r}")
@@ -60,11 +61,9 @@ def train_fusion_network(
     augmented = {"crops": settings.crops_per_image, "exposure_augmentation": settings.exposure_augmentation,
                  "flat": settings.fusion_flat}  # fmt: skip
     train = balanced(train) if settings.fusion_balanced else train
-    # BatchNorm would undo a start as the maximum; as it begins, it changes nothing.
-    freeze = 1.0 if settings.fusion_init == "maximum" else settings.freeze_bn_fraction
     fit(
         network, losses, FusionDataset(train, **size, **augmented), FusionDataset(validation, **size, train=False),
         folder, settings, save=weights.save, optimizer=adam(network, settings.fusion_lr),
-        epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=freeze,
+        epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=settings.freeze_bn_fraction,
     )  # fmt: skip
     return weights.load(folder / "last.safetensors")
