@@ -99,7 +99,10 @@ class FusionDataset(PairDataset):
         if self.own_size and not (self.train and draw.random() < self.own_size):
             crop = round(crop * max(1, max(both.shape) / self.resize))
         if min(both.shape[1:]) < crop:
-            both = both / 255  # to be enlarged; otherwise bytes are cut, which takes a fraction of the time
+            both = both / 255  # to be enlarged
+        else:  # cut bytes, before flips and turns: they would copy the whole image
+            top, left = (int(draw.random() * (side - crop + 1)) for side in both.shape[1:])
+            both = both[:, top : top + crop, left : left + crop]
         rotate = "quarter" if self.train else 0
         images = augment(both[:1], both[1:], None, seed=seed, crop=crop, flip=self.train, rotate=rotate)[:2]
         ir, visible = (image if image.is_floating_point() else image / 255 for image in images)

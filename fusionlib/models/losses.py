@@ -3,16 +3,40 @@
 from collections.abc import Sequence
 
 import torch
-from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d, spatial_gradient
+from kornia.filters import get_gaussian_kernel1d
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pad
 
 from fusionlib.utils.errors import FusionError
 
 
 def gradients(image: Tensor) -> Tensor:
-    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised."""
-    return spatial_gradient(image, mode="sobel", order=1, normalized=False)[:, 0]
+    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised.
+
+    Sums of slices: the gradients of a convolution of one channel take several times as long on a CPU.
+    """
+    image = pad(image, (1, 1, 1, 1), mode="replicate")
+    across, down = image[..., 2:] - image[..., :-2], image[..., 2:, :] - image[..., :-2, :]
+    x = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    y = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return torch.cat([x, y], 1)
+
+
+def gaussian(image: Tensor, sigma: float, window: int) -> Tensor:
+    """Gaussian filter of `window` taps, an odd number, the image mirrored at its borders: [B,C,H,W] -> [B,C,H,W].
+
+    Rows and columns are multiplied by a band matrix: as kornia's filter, but with gradients in a tenth of the time on a
+    CPU.
+    """
+    kernel = get_gaussian_kernel1d(window, sigma, dtype=image.dtype, device=image.device)
+
+    def band(size):
+        source = torch.arange(size)[:, None] + torch.arange(window) - window // 2
+        source = (size - 1 - (size - 1 - source.abs()).abs()).clamp_min(0).to(image.device)
+        return torch.zeros(size, size).to(kernel).scatter_add_(1, source, kernel.expand_as(source))
+
+    with torch.autocast(image.device.type, enabled=False):
+        return band(image.shape[2]) @ image @ band(image.shape[3]).T
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -51,10 +75,8 @@ def dissimilarity(fused: Tensor, ir: Tensor, y: Tensor, window: int = 11, sigma:
     kornia's computes five two-dimensional convolutions for each source, and takes ten times as long.
     """
     images = torch.cat([fused, ir, y], 1)
-    kernel = get_gaussian_kernel1d(min(window, 2 * (min(images.shape[2:]) - 1) + 1), sigma, dtype=images.dtype,
-                                   device=images.device)  # fmt: skip
     moments = torch.cat([images, images**2, fused * images[:, 1:]], 1)
-    mean, square, product = filter2d_separable(moments, kernel, kernel, padding="same").split((3, 3, 2), 1)
+    mean, square, product = gaussian(moments, sigma, window).split((3, 3, 2), 1)
     variance, mean_f, mean_s = square - mean**2, mean[:, :1], mean[:, 1:]
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_f * mean_s + c1) / (mean_f**2 + mean_s**2 + c1)
@@ -82,7 +104,7 @@ class MultiscaleFusionLoss(nn.Module):
     def forward(self, fused: Tensor, ir: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Three [B,1,H,W] in 0..1 -> (total, {"intensity", "edge", "structure"} unweighted and detached)."""
         fused = fused.float()  # under autocast, sums of small differences need float32
-        area = gaussian_blur2d(fused - torch.maximum(ir, y), (13, 13), (2.0, 2.0), border_type="replicate")
+        area = gaussian(fused - torch.maximum(ir, y), sigma=2.0, window=13)
         terms = {"intensity": area.abs().mean(), "edge": self._edge(fused, ir, y),
                  "structure": dissimilarity(fused, ir, y)}
         total = sum(getattr(self, name) * term for name, term in terms.items())
