@@ -64,9 +64,10 @@ class FusionLoss(nn.Module):
         return total, {"intensity": intensity.detach(), "edge": edge.detach()}
 
 
-def stronger(a: Tensor, b: Tensor) -> Tensor:
-    """At each pixel, the gradient of larger magnitude: two [B,2,H,W] -> [B,2,H,W]."""
-    return torch.where(a.square().sum(1, keepdim=True) >= b.square().sum(1, keepdim=True), a, b)
+def stronger(a: Tensor, b: Tensor, whole: bool) -> Tensor:
+    """At each pixel, of two gradients [B,2,H,W] the larger: as a whole, or in each direction the larger component."""
+    size_a, size_b = ((g.square().sum(1, keepdim=True) if whole else g.abs()) for g in (a, b))
+    return torch.where(size_a >= size_b, a, b)
 
 
 def dissimilarity(fused: Tensor, ir: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
@@ -89,13 +90,14 @@ class MultiscaleFusionLoss(nn.Module):
 
     L_int = mean |G * (F - max(IR, Y))|, G a Gaussian of 2 pixels: the brightness of an area, not of each pixel.
     L_edge = mean over scales, each half as large as the one before and weighted by `scales`, of |D F - gain * D|. D is
-    at each pixel the Sobel gradient of the source in which it is larger: edges keep their direction, dark on bright or
-    bright on dark, and wide ones are edges too; the paper's L_edge sees neither. `gain` makes up for the l1 norm, which
-    leads to the median where the network is in doubt, and so to weaker edges.
+    at each pixel the Sobel gradient of the source in which it is larger, at the smaller scales in each direction on its
+    own, which leaves more of both sources. So edges keep their direction, dark on bright or bright on dark, and wide
+    ones are edges too; the paper's L_edge sees neither. `gain` makes up for the l1 norm, which leads to the median
+    where the network is in doubt, and so to weaker edges.
     L_ssim = 1 - the mean SSIM of F with both sources.
     """
 
-    def __init__(self, intensity: float = 0.5, edge: float = 1.0, structure: float = 0.25,
+    def __init__(self, intensity: float = 0.5, edge: float = 1.0, structure: float = 0.15,
                  scales: Sequence[float] = (4, 2, 2), gain: float = 1.13):
         super().__init__()
         self.intensity, self.edge, self.structure = intensity, edge, structure
@@ -116,7 +118,8 @@ class MultiscaleFusionLoss(nn.Module):
             if number and min(images[0].shape[2:]) > 1:
                 images = [avg_pool2d(image, 2) for image in images]
             of_fused, of_ir, of_y = gradients(torch.cat(images)).chunk(3)  # one call takes less time than three
-            total = total + weight * (of_fused - self.gain * stronger(of_ir, of_y)).abs().sum(1).mean()
+            target = self.gain * stronger(of_ir, of_y, whole=number == 0)
+            total = total + weight * (of_fused - target).abs().sum(1).mean()
         return total / sum(self.scales)
 
 
