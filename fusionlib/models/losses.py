@@ -11,7 +11,7 @@ from fusionlib.utils.errors import FusionError
 
 
 def gradients(image: Tensor) -> Tensor:
-    """Sobel_x and Sobel_y with their signs: [B,1,H,W] -> [B,2,H,W], replicate padding, kernels not normalised.
+    """Sobel_x and Sobel_y with their signs: [B,C,H,W] -> [B,2C,H,W], replicate padding, kernels not normalised.
 
     Sums of slices: the gradients of a convolution of one channel take several times as long on a CPU.
     """

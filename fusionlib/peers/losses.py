@@ -4,12 +4,11 @@ from pathlib import Path
 
 import torch
 from kornia import metrics
-from kornia.filters import spatial_gradient
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torchvision.models import vgg16
 
-from fusionlib.models.losses import sobel
+from fusionlib.models.losses import gradients, sobel
 from fusionlib.peers import checkpoints
 from fusionlib.utils.errors import FusionError
 
@@ -42,7 +41,7 @@ def weighted_ssim(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def directed_edges(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of |Sobel_x| and of |Sobel_y| to the larger of two sources [B,C,H,W]."""
-    fused, a, b = (spatial_gradient(x, normalized=False).abs() for x in (fused, a, b))
+    fused, a, b = (gradients(x).abs() for x in (fused, a, b))
     return (fused - torch.maximum(a, b)).abs().mean()
 
 
