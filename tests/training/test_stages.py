@@ -67,12 +67,11 @@ def test_our_stage_1_learns(pairs, tmp_path):
 
 
 def test_stage_1_learns_and_says_how(pairs, tmp_path):
-    settings = replace(SETTINGS, fusion_epochs=60)
+    settings = replace(SETTINGS, fusion_epochs=120)
     network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, settings)
     curves = pd.read_csv(tmp_path / "curves.csv")
-    assert list(curves.epoch) == list(range(1, 61))
-    assert curves["total"].iloc[-5:].mean() < 0.5 * curves["total"].iloc[0]
-    assert curves["validation total"].iloc[-5:].mean() < 0.85 * curves["validation total"].iloc[0]
+    assert list(curves.epoch) == list(range(1, 121))
+    assert curves["validation total"].iloc[-1] < 0.6 * curves["validation total"].iloc[0]
     assert not network.training
     best = models.load(tmp_path / "best.safetensors")
     assert best.config == network.config
