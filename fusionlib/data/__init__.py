@@ -3,11 +3,12 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "annotations", "augment", "check", "color", "datasets", "image_io", "image_types", "layouts", "matching",
-    "medical", "nifti", "pairs", "splits", "synthetic",
+    "annotations", "augment", "check", "color", "datasets", "degradation", "image_io", "image_types", "layouts",
+    "matching", "medical", "nifti", "pairs", "splits", "synthetic",
 ], {
     "annotations": ["read_labels"],
     "color": ["merge_luma", "split_luma"],
+    "degradation": ["DEGRADATIONS", "degrade"],
     "image_io": ["read_image", "write_image"],
     "layouts": ["Report", "find", "pair_folders", "read"],
     "pairs": ["Pair", "Problem", "load"],

@@ -2,7 +2,9 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["llava", "rules", "store", "text_encoder"], {
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
+    "damage_analysis", "llava", "rules", "store", "text_encoder",
+], {
     "backends": ["BACKENDS", "make"],
     "querying": ["QUESTION", "ask", "read_assignment", "write_assignment"],
     "store": ["Answer", "LazyFeatures", "Store", "open_store"],

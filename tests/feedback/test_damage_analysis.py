@@ -1,0 +1,179 @@
+"""Damages of a pair are found by measurement, each at full strength and none in a clean pair, and put into words."""
+
+import time
+from dataclasses import astuple, fields
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fusionlib.data.degradation import DEGRADATIONS, degrade
+from fusionlib.data.image_io import as_tensor, read_image, write_image
+from fusionlib.data.synthetic.scene import render
+from fusionlib.feedback import damage_analysis
+from fusionlib.feedback.damage_analysis import ADVICE, Measurements, describe, detect, detect_in, measure
+from fusionlib.utils.errors import FusionError
+
+EVERY = [(name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities]
+SCENES, DAY = 6, 3
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Embedded scenes by day and night, of a sequence that the classifiers were not fitted to."""
+    scenes = [render(index, seed=5) for index in range(SCENES)]
+    scenes.sort(key=lambda scene: scene.night)
+    assert sum(not scene.night for scene in scenes) == DAY
+    return [(torch.from_numpy(scene.ir)[None] / 255, torch.from_numpy(scene.visible).permute(2, 0, 1) / 255)
+            for scene in scenes]  # fmt: skip
+
+
+def exposed(pairs, name):
+    """Too long an exposure of a night leaves a bright and noisy image that is not white: it is taken for noise."""
+    return pairs[:DAY] if name == "overexposure" else pairs
+
+
+def damaged(pair, name, modality, level, seed=0):
+    return degrade(*pair, [(name, modality, level)], seed)[modality == "visible"]
+
+
+def test_clean_pairs_have_no_damage(pairs):
+    found = [detect(*pair) for pair in pairs]
+    assert found == [[]] * SCENES and {describe(damages) for damages in found} == {""}
+
+
+def test_the_only_false_alarms_in_embedded_scenes_are_of_nights_that_look_underexposed():
+    alarms = []
+    for index in range(SCENES, 26):
+        scene = render(index, seed=5)
+        alarms += [(*found, scene.night) for found in detect(as_tensor(scene.ir), as_tensor(scene.visible))]
+    assert len(alarms) <= 4 and all(name == "low light" and night for name, _, _, night in alarms), alarms
+
+
+@pytest.mark.parametrize(("name", "modality"), EVERY)
+def test_each_damage_at_full_strength_is_found_and_little_else(pairs, name, modality):
+    found = [dict(detect_in(damaged(pair, name, modality, 1, seed), modality))
+             for seed, pair in enumerate(exposed(pairs, name))]  # fmt: skip
+    assert sum(name in damages for damages in found) >= len(found) - 1, found
+    assert sum(len(set(damages) - {name}) for damages in found) <= 2, found
+
+
+@pytest.mark.parametrize(("name", "modality"), EVERY)
+def test_the_estimated_level_grows_with_the_level(pairs, name, modality):
+    levels = [np.mean([dict(detect_in(damaged(pair, name, modality, level, 1), modality)).get(name, 0.0)
+                       for pair in exposed(pairs, name)]) for level in (0.2, 0.6, 1)]  # fmt: skip
+    assert levels[0] <= levels[1] < levels[2] and levels[0] < 0.4 and levels[2] > 0.6, levels
+
+
+@pytest.mark.parametrize(("name", "modality", "field", "sign"), [
+    ("haze", "visible", "veil", 1), ("haze", "visible", "local_contrast", -1), ("rain", "visible", "narrow", 1),
+    ("low contrast", "ir", "range", -1), ("defocus blur", "visible", "sharpness", -1),
+    ("overexposure", "visible", "white", 1), ("low light", "visible", "bright", -1),
+    ("stripe noise", "ir", "stripes", 1), ("gaussian noise", "ir", "noise", 1), ("jpeg", "visible", "blocks", 1),
+])  # fmt: skip
+def test_the_measurement_meant_for_a_damage_follows_it(pairs, name, modality, field, sign):
+    for pair in pairs[:3]:
+        values = [sign * getattr(measure(damaged(pair, name, modality, level), modality), field)
+                  for level in (0, 0.35, 0.7, 1)]  # fmt: skip
+        assert values == sorted(values) and values[0] < values[-1], values
+
+
+def test_noise_and_stripes_are_measured_in_their_own_units():
+    random = np.random.default_rng(0)
+    flat = torch.full((1, 256, 320), 0.5)
+    noisy = (flat + 0.04 * torch.from_numpy(random.standard_normal((1, 256, 320), np.float32))).clamp(0, 1)
+    striped = (flat + 0.03 * torch.from_numpy(random.standard_normal((1, 256, 1), np.float32))).clamp(0, 1)
+    assert np.exp(measure(noisy, "ir").noise) == pytest.approx(0.04, rel=0.15)  # the quietest tenth is a little below
+    # The deviation of a row from the mean of two others has 1.5 times the variance.
+    assert np.exp(measure(striped, "ir").stripes) == pytest.approx(0.03 * 1.5**0.5, rel=0.15)
+    assert measure(striped.transpose(1, 2), "ir").stripes == pytest.approx(measure(striped, "ir").stripes)
+    assert measure(flat, "ir").stripes == pytest.approx(np.log(0.0003), abs=0.01)
+
+
+def test_blocks_lie_on_the_grid_that_starts_in_the_corner():
+    random = np.random.default_rng(0)
+    values = cv2.GaussianBlur(random.random((256, 320), np.float32), (0, 0), 2)
+    blocky = values + 0.04 * np.kron(random.random((32, 40)), np.ones((8, 8)))
+    plain, grid, shifted = (measure(torch.from_numpy(image.astype(np.float32))[None].clamp(0, 1), "visible").blocks
+                            for image in (values, blocky, np.roll(blocky, 4, (0, 1))))  # fmt: skip
+    assert abs(plain) < 0.1 and abs(shifted) < 0.1 and grid > 1
+
+
+def test_a_motion_is_told_from_a_defocus_by_its_direction(pairs):
+    for pair in pairs[:3]:
+        for level in (0.4, 1):
+            moved, soft = (measure(damaged(pair, f"{kind} blur", "ir", level), "ir").direction
+                           for kind in ("motion", "defocus"))  # fmt: skip
+            assert moved > 2 * soft
+
+
+def test_advice_names_the_image_the_damage_its_degree_and_the_remedy(pairs):
+    damages = [("jpeg", "visible", 1.0), ("stripe noise", "ir", 0.6)]
+    found = detect(*degrade(*pairs[0], damages, 2))
+    assert [(name, modality) for name, modality, _ in found] == [damage[:2] for damage in damages]
+    assert describe(found) == (
+        "The visible image is strongly blocky from compression; remove the block edges and restore fine textures. "
+        "The infrared image is clearly striped; remove the stripes.")
+    assert describe([("haze", "visible", 0.3), ("jpeg", "visible", 0.7), ("rain", "visible", 0.9)]) == (
+        "The visible image is slightly hazy, clearly blocky from compression and strongly streaked by rain; remove the "
+        "haze and restore distant contrast; remove the block edges and restore fine textures; remove the rain streaks.")
+    for name, modality in EVERY:
+        assert describe([(name, modality, 0.5)]).startswith("The " + damage_analysis.MODALITIES[modality])
+
+
+def test_the_advice_and_the_classifiers_are_on_the_damages_that_there_are():
+    assert {name: of for name, (of, _, _) in ADVICE.items()} == {n: kind.modalities for n, kind in DEGRADATIONS.items()}
+    for modality, classifiers in damage_analysis._classifiers().items():
+        assert list(classifiers["damages"]) == [name for name, of in EVERY if of == modality]
+        for weights in classifiers["damages"].values():
+            assert weights["presence"].shape == weights["level"].shape == (len(fields(Measurements)) + 1,)
+
+
+def test_what_is_measured_is_what_a_file_holds(pairs, tmp_path):
+    """So a damaged tensor and the same image written and read again get the same answer."""
+    image = damaged(pairs[0], "low light", "visible", 1)
+    write_image(tmp_path / "image.png", image)
+    assert measure(as_tensor(read_image(tmp_path / "image.png")), "visible") == measure(image, "visible")
+    assert measure(image.double(), "visible") == measure(image, "visible")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (32, 200), (700, 90), (1024, 1280)])
+def test_every_size_gives_finite_numbers(size):
+    for image in (torch.rand(3, *size), torch.zeros(3, *size), torch.ones(1, *size)):
+        for modality in ("ir", "visible"):
+            assert np.isfinite(astuple(measure(image, modality))).all()
+    detect(torch.zeros(1, *size), torch.ones(3, *size))
+
+
+@pytest.mark.parametrize(("image", "modality", "message"), [
+    (torch.rand(3, 64, 64), "infrared", r"expected the modality \"ir\" or \"visible\", found 'infrared'"),
+    (torch.rand(2, 64, 64), "ir", r"the infrared image as float tensor .*, found torch.float32 \[2, 64, 64\]"),
+    (torch.rand(1, 3, 64, 64), "visible", r"found torch.float32 \[1, 3, 64, 64\]"),
+    (torch.zeros(3, 64, 64, dtype=torch.uint8), "visible", r"found torch.uint8"),
+    (np.zeros((3, 64, 64)), "visible", "the visible image as float tensor .*, found ndarray"),
+    (torch.rand(3, 31, 64), "visible", r"at least 32x32 pixels, found torch.float32 \[3, 31, 64\]"),
+    (2 * torch.ones(3, 64, 64), "visible", "in 0..1 .*, found values from 2 to 2"),
+    (torch.full((1, 64, 64), float("nan")), "ir", "found values from nan to nan"),
+])  # fmt: skip
+def test_bad_images_are_refused(image, modality, message):
+    with pytest.raises(FusionError, match=message):
+        measure(image, modality)
+
+
+@pytest.mark.parametrize("damage", [("fog", "visible", 0.5), ("haze", "ir", 0.5), ("haze", "visible", 2), ("haze",), 3])
+def test_bad_damages_are_refused(damage):
+    with pytest.raises(FusionError, match=r"expected damages \(name, modality, level in 0..1\)"):
+        describe([damage])
+
+
+def test_a_pair_takes_little_time():
+    pair = torch.rand(1, 480, 640), torch.rand(3, 480, 640)
+    detect(*pair)
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        detect(*pair)
+        taken.append(time.process_time() - start)
+    assert min(taken) < 0.15  # 0.04 s on the machine of the first measurement
