@@ -46,6 +46,7 @@ class Profile:
     fusion_lr: float = 1e-3  # the exponent is missing in the paper
     # feedback
     backend: str = "llava"
+    views: str = "fused"  # that it is shown: "fused", or "all", with the infrared and visible image (ours)
     backend_options: str = ""  # of the back end, such as "model=llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
     # stage 2
     detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
@@ -57,6 +58,8 @@ class Profile:
     instruction_crop: int = 96  # (ours)
     instruction_batch: int = 6  # (ours)
     instruction_lr: float = 1e-3  # (ours)
+    restoration_fraction: float = 0.0  # of these crops: damaged ones with words about their damages (ours)
+    restoration_pairs: int = 1500  # damaged copies of training pairs to take them from (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3
@@ -104,8 +107,9 @@ OUR_FUSION = {
 PROFILES = {
     "quick": Profile(
         name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0,
-        scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8, backend="rules",
-        fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8, fusion_epochs=20, fusion_lr=2e-3,
+        scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8,
+        backend="rules", views="all", fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8,
+        fusion_epochs=20, fusion_lr=2e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=1e-3,
         train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
@@ -114,7 +118,7 @@ PROFILES = {
     ),
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0, fusion_datasets=(),
-        validation=6, backend="rules", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
+        validation=6, backend="rules", views="all", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
         fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
         detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8,
         detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
@@ -123,7 +127,10 @@ PROFILES = {
     "paper": Profile(),
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
-PROFILES["shipped"] = replace(PROFILES["small"], name="shipped", threads=1, instruction_steps=3000)
+PROFILES["shipped"] = replace(
+    PROFILES["small"], name="shipped", threads=1, fusion_epochs=220, variant="wide", instruction_steps=6000,
+    instruction_batch=8, restoration_fraction=0.65,
+)
 
 
 def profile(name: str = "quick", **settings) -> Profile:

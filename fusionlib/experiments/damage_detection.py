@@ -32,8 +32,6 @@ DOUBLE = 6  # samples of a pair with several damages, as `draw` gives them
 GRAY = 0.2  # fraction of the pairs whose visible image is made gray, as some cameras' are
 CLEAN_WEIGHT = 6.0  # of an undamaged image: there is one to dozens of damaged ones, and a false alarm is worse
 FALSE_CLEAN, FALSE_OTHER = 0.02, 0.01  # false alarms of a classifier in training: in undamaged images, and in all
-NATURAL = "overexposure", "low light"  # scenes look so without damage too: without more false alarms, most are missed
-FALSE_NATURAL = 0.05, 0.02
 RIDGE_PRESENCE, RIDGE_LEVEL = 1e-4, 1.0
 
 
@@ -92,9 +90,8 @@ def fit(pairs: Sequence[Pair], seed: int = 0) -> dict:
     """Fit two linear models for each damage and modality, on measurements in standard deviations.
 
     Presence is a logistic regression, shifted so that 0 is the threshold: the least that gives a probability of a half
-    and at most 2 % false alarms in the undamaged and 1 % in all training images without the damage; 5 and 2 % for low
-    light and overexposure. The level is a ridge regression on the images that have the damage. Returns the content of
-    weights/damage_analysis.json.
+    and at most 2 % false alarms in the undamaged and 1 % in all training images without the damage. The level is a
+    ridge regression on the images that have the damage. Returns the content of weights/damage_analysis.json.
     """
     samples, classifiers = _samples(pairs, seed), {}
     for modality, rows in samples.items():
@@ -107,9 +104,8 @@ def fit(pairs: Sequence[Pair], seed: int = 0) -> dict:
             level = np.array([damages.get(name, 0.0) for _, damages in rows])
             presence = _logistic(values, level > 0, np.where(clean, CLEAN_WEIGHT, 1.0))
             scores = values @ presence
-            false_clean, false_other = FALSE_NATURAL if name in NATURAL else (FALSE_CLEAN, FALSE_OTHER)
-            presence[-1] -= max(np.quantile(scores[clean], 1 - false_clean),
-                                np.quantile(scores[level == 0], 1 - false_other), 0)  # fmt: skip
+            presence[-1] -= max(np.quantile(scores[clean], 1 - FALSE_CLEAN),
+                                np.quantile(scores[level == 0], 1 - FALSE_OTHER), 0)  # fmt: skip
             known = values[level > 0]
             ridge = RIDGE_LEVEL * np.eye(known.shape[1])
             estimate = np.linalg.solve(known.T @ known + ridge, known.T @ level[level > 0])

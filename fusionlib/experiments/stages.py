@@ -18,10 +18,12 @@ from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments.run import Run, Stage, fingerprint_pairs, network_of
 from fusionlib.feedback.querying import QUESTION, ask, write_assignment
 from fusionlib.feedback.store import Answer, LazyFeatures, open_store
+from fusionlib.feedback.views import CAPTION, VIEWS, WithSources
 from fusionlib.inference.network import fuse_pairs, read_fused
 from fusionlib.training.fusion import train_fusion_network
 from fusionlib.training.text_dfh import train_text_dfh
 from fusionlib.utils.distributed import best_device
+from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint
 
 #: The question about medical images; the paper's only question is about pedestrians.
@@ -76,12 +78,17 @@ def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | 
 def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
     """Ask a back end (`feedback.make`) about the fused image of each of `run.parts.asked` (paper 3.3, notebook 03)."""
     pairs, fusion = run.parts.asked, run.finished("02_fusion_network")
+    if (views := run.profile.views) not in VIEWS:
+        raise FusionError(f"views must be one of {', '.join(VIEWS)}, but is {views!r}")
     stage = run.stage(
-        "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend,
+        "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend, views=views,
         model=responder.model, revision=responder.revision, settings=responder.settings, encoder=responder.encoder,
     )
     store, labels = open_store(run.folder / "answers"), [pair.label for pair in pairs]
-    answers = ask(fused_images(fusion, pairs), responder, question, store, labels)
+    images = fused_images(fusion, pairs)
+    if views == "all":
+        images, question = WithSources(images, pairs), CAPTION + question
+    answers = ask(images, responder, question, store, labels)
     if not stage.finished:
         write_assignment(stage.folder / "assigned.json", answers)
         stage.finish(answers=len(answers))
@@ -94,7 +101,8 @@ def text_dfh(run: Run) -> Stage:
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
     inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
-                           "validation", "freeze_bn_fraction", "instruction_", "exposure_augmentation", "fusion_loss")
+                           "validation", "freeze_bn_fraction", "instruction_", "restoration_", "exposure_augmentation",
+                           "fusion_loss")
     stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
                       detector=weights and file_fingerprint(weights), **inputs)
     if not stage.finished:
@@ -124,7 +132,7 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
     settings = replace(
         p, fusion_datasets=(), fusion_epochs=p.medical_epochs, fusion_batch=p.medical_batch, fusion_crop=p.medical_crop,
         crops_per_image=1, fusion_balanced=False, exposure_augmentation=0.0, detector="", instruction_steps=0,
-        dfh_epochs=p.medical_dfh_epochs, dfh_lr=p.medical_dfh_lr,
+        views="fused", dfh_epochs=p.medical_dfh_epochs, dfh_lr=p.medical_dfh_lr,
     )
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
     inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}

@@ -3,7 +3,7 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "damage_analysis", "llava", "rules", "store", "text_encoder",
+    "damage_analysis", "damage_words", "llava", "rules", "store", "text_encoder",
 ], {
     "backends": ["BACKENDS", "make"],
     "querying": ["QUESTION", "ask", "read_assignment", "write_assignment"],

@@ -3,7 +3,7 @@
 model, revision: what answers, and the version of its weights, "" if unknown.
 settings: dict of plain values, all other settings that determine the answer or its features.
 encoder: name of the encoder that computes the features.
-reply(images, question): for each image [1|3,H,W] in 0..1 a `Reply`, or the exception that prevented it.
+reply(images, question): for each image, a `views.View`, a `Reply`, or the exception that prevented it.
 batch: preferred number of images per call of `reply`; optional.
 """
 
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from fusionlib.data.image_io import to_uint8
+from fusionlib.feedback.views import View, side_by_side
 from fusionlib.utils.distributed import process
 from fusionlib.utils.errors import FusionError
 
@@ -28,9 +29,9 @@ class Reply(NamedTuple):
     features: Tensor | None = None
 
 
-def to_pil(image: Tensor) -> Image.Image:
-    """Convert an image [1|3,H,W] in 0..1 to an 8-bit RGB image; gray becomes three equal channels."""
-    pixels = to_uint8(image)
+def to_pil(image: View) -> Image.Image:
+    """Convert an image [1|3,H,W] in 0..1, or several side by side, to 8-bit RGB; gray becomes three equal channels."""
+    pixels = to_uint8(side_by_side(image))
     return Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
 
 

@@ -1,4 +1,4 @@
-"""Which damages of `fusionlib.data.degradation` an infrared and a visible image show, and advice how to mend them.
+"""Which damages of `fusionlib.data.degradation` an infrared and a visible image show, and how strong they are.
 
 No model of language looks at the images: nineteen measurements are weighed by one linear classifier for each damage and
 modality. A threshold on one measurement will not do: rain, snow, noise and fine texture all are bright detail, haze and
@@ -7,7 +7,6 @@ fits the classifiers to damaged training pairs and counts their mistakes; weight
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -25,21 +24,6 @@ MODALITIES = {"ir": "infrared", "visible": "visible"}
 SMALLEST = 32  # pixels: below, the medians over blocks and sectors mean little
 LIMIT = 4.0  # standard deviations: a measurement further away than any in training decides no more than that
 LOWEST = 0.25  # level that is reported; the classifiers were fitted to none below
-DEGREES = (0.5, "slightly"), (0.8, "clearly"), (2.0, "strongly")  # for levels below the number
-
-ADVICE = {  # name in DEGRADATIONS -> modalities, what the image is, and how to mend it
-    "haze": (("visible",), "hazy", "remove the haze and restore distant contrast"),
-    "rain": (("visible",), "streaked by rain", "remove the rain streaks"),
-    "snow": (("visible",), "speckled by snow", "remove the snowflakes"),
-    "low contrast": (("ir",), "low in contrast", "stretch its contrast so that warm targets stand out"),
-    "defocus blur": (("ir", "visible"), "out of focus", "sharpen its edges and textures"),
-    "motion blur": (("ir", "visible"), "blurred by motion", "undo the motion blur"),
-    "overexposure": (("visible",), "overexposed", "darken it and recover the detail in bright regions"),
-    "low light": (("visible",), "underexposed", "brighten it and suppress the noise in its shadows"),
-    "stripe noise": (("ir",), "striped", "remove the stripes"),
-    "gaussian noise": (("ir", "visible"), "noisy", "reduce the noise and keep fine textures"),
-    "jpeg": (("visible",), "blocky from compression", "remove the block edges and restore fine textures"),
-}
 
 
 @dataclass(frozen=True)
@@ -118,31 +102,6 @@ def detect_in(image: Tensor, modality: str) -> list[tuple[str, float]]:
     estimates = {name: float(values @ weights["level"]) for name, weights in classifiers["damages"].items()
                  if values @ weights["presence"] > 0}  # fmt: skip
     return [(name, min(level, 1.0)) for name, level in estimates.items() if level >= LOWEST]
-
-
-def describe(found: Sequence[tuple[str, str, float]]) -> str:
-    """Advice in plain English on the damages that `detect` found: one sentence for each image; "" if there are none.
-
-    Raises FusionError for a damage of another form.
-    """
-    sentences = []
-    for damage in found:
-        try:
-            name, modality, level = damage
-            fine = modality in ADVICE[name][0] and 0 <= level <= 1
-        except (TypeError, ValueError, KeyError):
-            fine = False
-        if not fine:
-            raise FusionError("damage analysis: expected damages (name, modality, level in 0..1) as detect() gives "
-                              f"them, found {damage!r}; take names and modalities out of DEGRADATIONS")
-    for modality, noun in MODALITIES.items():
-        mine = [(*ADVICE[name][1:], next(word for limit, word in DEGREES if level < limit))
-                for name, of, level in found if of == modality]  # fmt: skip
-        if mine:
-            *others, last = [f"{degree} {looks}" for looks, _, degree in mine]
-            listed = f"{', '.join(others)} and {last}" if others else last
-            sentences.insert(0, f"The {noun} image is {listed}; {'; '.join(mend for _, mend, _ in mine)}.")
-    return " ".join(sentences)
 
 
 def standardise(measured: Measurements, mean, deviation) -> np.ndarray:

@@ -16,6 +16,7 @@ from fusionlib.feedback.backends import make
 from fusionlib.feedback.controls import Shuffled
 from fusionlib.feedback.store import Answer, Store, answer_key, image_fingerprint
 from fusionlib.feedback.text_encoder import encode
+from fusionlib.feedback.views import View
 from fusionlib.utils.distributed import gather, process
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
@@ -26,7 +27,7 @@ BATCH = 16
 MAX_CONSECUTIVE_FAILURES = 8  # images in a row; then the rest are not asked
 
 
-def ask(images: Iterable[Tensor], backend="rules", question: str = QUESTION, store: Store | None = None,
+def ask(images: Iterable[View], backend="rules", question: str = QUESTION, store: Store | None = None,
         names: Sequence[str] | None = None, batch: int | None = None, **options) -> list[Answer]:
     """Ask a back end about images; answers that the store already holds are not asked for again.
 
@@ -34,7 +35,8 @@ def ask(images: Iterable[Tensor], backend="rules", question: str = QUESTION, sto
     launch` every process asks about its share of the images (of a sequence it reads no others) and returns all answers.
 
     Args:
-        images: tensors [1|3,H,W] in 0..1, any iterable; only one batch at a time is held in memory.
+        images: tensors [1|3,H,W] in 0..1, or tuples of fused image and sources (`views.View`), any iterable; only one
+            batch at a time is held in memory.
         backend: a name, see `make`, or a back end. The default, "rules", is a stand-in for LLaVA.
         question: what is asked.
         store: receives each batch of answers as it is ready.

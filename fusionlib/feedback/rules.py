@@ -11,8 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from fusionlib.feedback.backends import Reply
+from fusionlib.feedback.damage_analysis import CLASSIFIERS, SMALLEST, detect
+from fusionlib.feedback.damage_words import describe
 from fusionlib.feedback.text_encoder import encoder_name
+from fusionlib.feedback.views import View
 from fusionlib.utils.code import code_of
+from fusionlib.utils.files import file_fingerprint, fingerprint
 
 PLACES = ("on the left", "in the middle", "on the right")
 
@@ -115,15 +119,30 @@ def advise(m: ImageStatistics, people: bool = True) -> str:
     return f"The image is {listed}. To {aim}, {'; '.join(advice)}."
 
 
-class Rules:
-    """The back end. Its revision is a digest of its code."""
+def damages(ir: Tensor, visible: Tensor) -> str:
+    """Advice on the damages of a pair, [1|3,H,W] each in 0..1; "" if none is found, or an image is under 32 pixels."""
+    sources = ir, visible
+    small = any(min(image.shape[1:]) < SMALLEST for image in sources)
+    return "" if small else describe(detect(*sources))
 
-    model, settings = "rules-1 (stand-in for LLaVA)", {}
+
+class Rules:
+    """The back end. Its revision is a digest of its code and of the classifiers of damages."""
+
+    model, settings = "rules-2 (stand-in for LLaVA)", {}
 
     def __init__(self):
-        self.encoder, self.revision = encoder_name(), code_of(Rules)[:12]
+        self.encoder = encoder_name()
+        self.revision = fingerprint([code_of(Rules), file_fingerprint(CLASSIFIERS)])[:12]
 
-    def reply(self, images: Sequence[Tensor], question: str) -> list[Reply]:
-        """Advice for each image [1|3,H,W]; the question matters only in whether it is about people."""
+    def reply(self, images: Sequence[View], question: str) -> list[Reply]:
+        """Advice for each image; the question matters only in whether it is about people.
+
+        Where the sources are shown too, it is about their damages, and about the fused image if they have none.
+        """
         people = any(word in question.lower() for word in ("pedestrian", "people", "person"))
-        return [Reply(advise(image_statistics(image), people)) for image in images]
+        replies = []
+        for view in images:
+            fused, *sources = view if isinstance(view, tuple) else (view,)
+            replies.append(Reply((damages(*sources) if sources else "") or advise(image_statistics(fused), people)))
+        return replies

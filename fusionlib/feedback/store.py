@@ -27,6 +27,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fusionlib.data.image_io import to_uint8
+from fusionlib.feedback.views import View, side_by_side
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
 
@@ -82,9 +83,9 @@ class LazyFeatures(Sequence):
         return self.answers[index].features
 
 
-def image_fingerprint(image: Tensor) -> str:
-    """Digest of shape and 8-bit pixels of an image [C,H,W] in 0..1: the same for a tensor and for its PNG file."""
-    pixels = to_uint8(image)
+def image_fingerprint(image: View) -> str:
+    """Digest of shape and 8-bit pixels of an image [C,H,W] in 0..1, or of several side by side, as of its PNG file."""
+    pixels = to_uint8(side_by_side(image))
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 

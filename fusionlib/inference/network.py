@@ -11,14 +11,15 @@ from fusionlib.data.color import merge_luma, split_luma
 from fusionlib.data.image_io import LazyImages, write_image
 from fusionlib.data.pairs import Pair, load
 from fusionlib.inference.tiling import tiled, tiles
+from fusionlib.models.cross_attention import CrossAttention, as_tokens
 from fusionlib.models.fusion_network import FusionNetwork, crop
-from fusionlib.models.text_dfh import CrossAttention, TextGuidedFusion, as_tokens
+from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.utils.errors import FusionError
 
 # Side in pixels of the tiles of larger images. The features of a tile fit into the processor's cache, which is up to
 # twice as fast as a large image at once; 128 and 512 are slower, and 512 takes more memory.
 TILE = 256
-REACH = 3  # blocks of pixels that encoder, Text-DFH and decoder each see on every side: three 3x3 convolutions
+REACH = 3  # blocks of pixels that encoder and decoder each see on every side: three 3x3 convolutions
 
 
 @torch.inference_mode()
@@ -43,7 +44,7 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
     if text is not None:
         text, mask = text[None].to(device), torch.ones(1, len(text), dtype=torch.bool, device=device)
         guidance = (text, mask) if whole else (text, mask, _context(model, ir, visible, text))
-        halo += REACH * block
+        halo += model.harmonise["ir"].reach * block
 
     def fused(ir, visible):
         y, cbcr = split_luma(visible.to(device))
@@ -57,10 +58,10 @@ def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor)
 
     def attended(name, encoder, image):
         dfh = model.harmonise[name]
-        if dfh.variant not in ("full", "ca2"):  # without an image-guided branch
+        if not dfh.attends_to_image:
             return None
         features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * block, block)
-        return streaming_attention(dfh.image_guided, dfh.embed(text), (as_tokens(tile) for _, tile in features))
+        return streaming_attention(dfh.image_guided, dfh.words(text), (as_tokens(tile) for _, tile in features))
 
     network, block = model.network, model.network.block
     return (attended("ir", network.ir_encoder, ir),

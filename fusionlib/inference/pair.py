@@ -62,10 +62,10 @@ def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = Non
 
 
 def advice(infrared: Tensor, colour: Tensor) -> str:
-    """The instruction that "auto" stands for: the advice of the rules on the result of stage 1."""
-    from fusionlib.feedback.rules import advise, image_statistics  # here, since most calls have no instruction
+    """The instruction that "auto" stands for: advice on the damages of the pair, or else on the result of stage 1."""
+    from fusionlib.feedback.rules import advise, damages, image_statistics  # here, since most calls have no instruction
 
-    return advise(image_statistics(fuse_tensors(infrared, colour)))
+    return damages(infrared, colour) or advise(image_statistics(fuse_tensors(infrared, colour)))
 
 
 def check_settings(instruction, align) -> None:

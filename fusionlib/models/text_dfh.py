@@ -4,108 +4,43 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import leaky_relu
 
+from fusionlib.models.cross_attention import BackToGrid, CrossAttention, LevelNorm, as_tokens
 from fusionlib.models.fusion_network import FusionNetwork, convolution, crop, feature_layer
 from fusionlib.utils.errors import FusionError
 
+VARIANTS = ("full", "no_dfh", "ca1", "ca2", "wide", "blind")
+WIDTH = 64  # of the words in the variants "wide" and "blind"
+DILATIONS = (1, 2, 4)  # of their convolutions
+LEARNED_WORDS = 8  # of "blind"
 
-class WideLinear(nn.Linear):
-    """A linear layer for many tokens of few channels with more output than input channels: [...,in] -> [...,out].
 
-    For the gradient of its weight, `nn.Linear` computes G^T X, with G the gradient of its output. If `out` is larger
-    than `in`, MKL takes ten times as long for that as for X^T G, which autograd uses for a contiguous transpose.
+class ModulatedLayers(nn.Module):
+    """Convolutions of growing reach whose channels a vector scales and shifts: [B,in,H,W], [B,D] -> [B,C,H,W].
+
+    Reference: Perez et al., FiLM: visual reasoning with a general conditioning layer, AAAI 2018. The last layer begins
+    at zero.
     """
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[...,in] -> [...,out]."""
-        out = torch.addmm(self.bias, tokens.flatten(0, -2), self.weight.t().contiguous())
-        return out.unflatten(0, tokens.shape[:-1])
-
-
-VARIANTS = ("full", "no_dfh", "ca1", "ca2")
-
-
-class AttentionOutput(nn.Module):
-    """The second half of a Swin-type block: output projection, residual, LayerNorm + MLP (x4, GELU), residual."""
-
-    def __init__(self, channels: int, inner: int):
+    def __init__(self, in_channels: int, channels: int, dim: int):
         super().__init__()
-        self.project = nn.Linear(inner, channels)
-        self.mlp = nn.Sequential(nn.LayerNorm(channels), WideLinear(channels, 4 * channels), nn.GELU(),
-                                 nn.Linear(4 * channels, channels))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels if number else in_channels, channels, 3, padding=dilation, dilation=dilation,
+                      padding_mode="replicate") for number, dilation in enumerate(DILATIONS))  # fmt: skip
+        self.modulation = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 2 * channels * len(DILATIONS)))
+        self.last = convolution(channels, channels)
+        for parameter in (*self.modulation[-1].parameters(), *self.last.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(self, attended: Tensor, residual: Tensor) -> Tensor:
-        """[B,heads,N,d] and [B,N,C] -> [B,N,C]."""
-        out = residual + self.project(attended.transpose(1, 2).flatten(2))
-        return out + self.mlp(out)
-
-
-class CrossAttention(nn.Module):
-    """Cross-attention from tokens to a context: a Swin-type block with LayerNorm before the linear Q, K and V.
-
-    One head of `head_dim` dimensions per `head_dim` channels, at least one: image features have few channels, and
-    heads of 4 or 8 dimensions are slow and of little capacity.
-    """
-
-    def __init__(self, channels: int, head_dim: int = 16):
-        super().__init__()
-        self.heads = max(1, channels // head_dim)
-        self.inner = self.heads * head_dim
-        self.norm_tokens, self.norm_context = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.to_query = WideLinear(channels, self.inner)
-        self.to_key = WideLinear(channels, self.inner)
-        self.to_value = WideLinear(channels, self.inner)
-        self.output = AttentionOutput(channels, self.inner)
-
-    def split(self, tokens: Tensor) -> Tensor:
-        """Split into heads: [B,N,heads*d] -> [B,heads,N,d]."""
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-    def query(self, tokens: Tensor) -> Tensor:
-        """Q: [B,N,C] -> [B,heads,N,d]."""
-        return self.split(self.to_query(self.norm_tokens(tokens)))
-
-    def key(self, context: Tensor) -> Tensor:
-        """K: [B,M,C] -> [B,heads,M,d]."""
-        return self.split(self.to_key(self.norm_context(context)))
-
-    def value(self, context: Tensor) -> Tensor:
-        """V: [B,M,C] -> [B,heads,M,d]."""
-        return self.split(self.to_value(self.norm_context(context)))
-
-    def forward(self, tokens: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens [B,N,C], context [B,M,C], mask [B,M], False for padding -> [B,N,C]."""
-        value = self.value(context)  # first: the order in which gradients are summed decides their last bits
-        return self.output(attend(self.query(tokens), self.key(context), value, mask), tokens)
-
-
-class BackToGrid(nn.Module):
-    """Bring the words' attention result back to the pixels by a third attention, the reverse of the second branch.
-
-    The pixel's key serves as query, the word's query as key, and the word's attention result as value. No matrix of
-    size HW x HW arises.
-    """
-
-    def __init__(self, branch: CrossAttention, channels: int):
-        super().__init__()
-        self.to_value = WideLinear(channels, branch.inner)
-        self.output = AttentionOutput(channels, branch.inner)
-
-    def forward(self, branch: CrossAttention, pixels: Tensor, words: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
-        """Pixels [B,HW,C], words and their attention result [B,L,C], mask [B,L] -> [B,HW,C]."""
-        value = branch.split(self.to_value(attended))
-        return self.output(attend(branch.key(pixels), branch.query(words), value, mask), pixels)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(QK^T / sqrt(d)) V over [B,heads,N,d], [B,heads,M,d]; mask [B,M] or None."""
-    return scaled_dot_product_attention(query, key, value, None if mask is None else mask[:, None, None, :])
-
-
-def as_tokens(features: Tensor) -> Tensor:
-    """Pixels as tokens: [B,C,H,W] -> [B,HW,C]."""
-    return features.flatten(2).transpose(1, 2)
+    def forward(self, features: Tensor, vector: Tensor) -> Tensor:
+        """[B,in,H,W] and [B,D] -> [B,C,H,W]."""
+        modulation = self.modulation(vector)[..., None, None].chunk(2 * len(DILATIONS), 1)
+        for number, layer in enumerate(self.convolutions):
+            scale, shift = modulation[2 * number : 2 * number + 2]
+            result = leaky_relu(layer(features) * (1 + scale) + shift, 0.2)
+            features = features + result if number else result
+        return self.last(features)
 
 
 class TextDFH(nn.Module):
@@ -121,7 +56,10 @@ class TextDFH(nn.Module):
         channels: C of the image features.
         text_dim: D of the text features.
         variant: "full"; "ca1" or "ca2", one branch only; "no_dfh", the mean text feature concatenated to the image
-            features and convolved (paper section 4.5).
+            features and convolved (paper section 4.5). Not in the paper: "wide", both branches with words of 64
+            channels and the level of the pixels beside their LayerNorm, and `ModulatedLayers` modulated by the mean
+            result of branch 2; "blind", the control of "wide" that reads no text: learned vectors in place of the
+            words, by which branch 2 sums up the image.
     """
 
     def __init__(self, channels: int, text_dim: int, variant: str = "full"):
@@ -130,6 +68,10 @@ class TextDFH(nn.Module):
             raise FusionError(f"variant must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
         self.config = {"channels": channels, "text_dim": text_dim, "variant": variant}
         self.variant = variant
+        self.reach = 3  # pixels that a result depends on to every side, but for the attention
+        if variant in ("wide", "blind"):
+            self._build_wide(channels, text_dim)
+            return
         self.embed = nn.Linear(text_dim, channels)
         if variant in ("full", "ca1"):
             self.text_guided = CrossAttention(channels)
@@ -141,6 +83,28 @@ class TextDFH(nn.Module):
                                     convolution(channels, channels))
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
+
+    def _build_wide(self, channels, text_dim):
+        self.reach = sum(DILATIONS) + 1
+        if self.variant == "blind":
+            self.learned = nn.Parameter(torch.randn(LEARNED_WORDS, WIDTH))
+        else:
+            self.embed = nn.Sequential(nn.Linear(text_dim, WIDTH), nn.LayerNorm(WIDTH))
+        heads = {"width": WIDTH, "head_dim": 32}  # of 16 dimensions, attention takes twice the time on a CPU
+        # MLPs of words cost little, those of pixels would cost as much as a layer.
+        self.text_guided = CrossAttention(channels, WIDTH, norm_tokens=LevelNorm, mlp=False, **heads)
+        self.image_guided = CrossAttention(WIDTH, channels, norm_context=LevelNorm, **heads)
+        self.back_to_grid = BackToGrid(self.image_guided, channels, WIDTH, mlp=False)
+        self.layers = ModulatedLayers(2 * channels, channels, WIDTH)
+
+    @property
+    def attends_to_image(self) -> bool:
+        """Whether the variant has the image-guided branch."""
+        return hasattr(self, "image_guided")
+
+    def words(self, text: Tensor) -> Tensor:
+        """What the branches see of a text: [B,L,D] -> [B,L,C], or [B,8,64] of "blind"."""
+        return self.learned.expand(len(text), -1, -1) if self.variant == "blind" else self.embed(text)
 
     def forward(self, features: Tensor, text: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Harmonised features.
@@ -156,20 +120,26 @@ class TextDFH(nn.Module):
             [B,C,H,W].
         """
         height, width = features.shape[2:]
-        words = self.embed(text)
+        words = self.words(text)
+        if self.variant == "blind":
+            mask = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
         if self.variant == "no_dfh":
             mean = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             branches = [features, mean[:, :, None, None].expand(-1, -1, height, width)]
         else:
             pixels = as_tokens(features)
             branches = []
-            if self.variant in ("full", "ca1"):
+            if self.variant != "ca2":
                 branches.append(self.text_guided(pixels, words, mask))
-            if self.variant in ("full", "ca2"):
+            if self.attends_to_image:
                 context = self.image_guided(words, pixels) if context is None else context  # [B,L,C]
                 branches.append(self.back_to_grid(self.image_guided, pixels, words, context, mask))
             branches = [b.transpose(1, 2).unflatten(2, (height, width)) for b in branches]
-        return features + self.layers(torch.cat(branches, dim=1))
+        branches = torch.cat(branches, dim=1)
+        if self.variant in ("wide", "blind"):
+            mean = (context * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            return features + self.layers(branches, mean)
+        return features + self.layers(branches)
 
     @torch.no_grad()
     def word_attention(self, features: Tensor, text: Tensor) -> Tensor:
@@ -177,10 +147,10 @@ class TextDFH(nn.Module):
 
         For figures, because it holds L x HW weights. Variants without the second branch raise FusionError.
         """
-        if self.variant not in ("full", "ca2"):
+        if not self.attends_to_image:
             raise FusionError(f"variant {self.variant!r} has no image-guided branch, so no attention of words to show.")
         branch, pixels = self.image_guided, as_tokens(features)
-        query, key = branch.query(self.embed(text)), branch.key(pixels)
+        query, key = branch.query(self.words(text)), branch.key(pixels)
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
         return weights.unflatten(2, features.shape[2:])
 

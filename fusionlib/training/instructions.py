@@ -16,29 +16,44 @@ from torch import Tensor
 from fusionlib.data.datasets import FusionDataset, collate
 from fusionlib.data.pairs import Pair
 from fusionlib.feedback.text_encoder import DIM, encode
+from fusionlib.training.restoration import RestorationSamples
 from fusionlib.utils.errors import FusionError
+
+RESTORE = "restore"  # in place of the name of an instruction
 
 
 class InstructionDataset(FusionDataset):
-    """Crops that each carry an instruction in one of its wordings, or an answer, as DetectionSamples without boxes.
+    """Crops with words: an instruction in one of its wordings, an answer, or words about damages.
 
     Args:
-        pairs, and options of FusionSamples.
+        pairs, and options of FusionDataset.
         instructions: {name: features [L,D] of ways to say it}.
         answers: features [L,D] of answers about images.
         answer_fraction: share of the crops that carry one of the answers; their instruction is "".
+        restoration: damaged crops with words, `restoration.RestorationSamples`; their instruction is `RESTORE`.
+        restoration_fraction: share of all crops that are taken from there.
     """
 
-    collate = staticmethod(collate)
-
     def __init__(self, pairs: Sequence[Pair], *, instructions: Mapping[str, Sequence[Tensor]],
-                 answers: Sequence[Tensor], answer_fraction: float, **options):  # fmt: skip
+                 answers: Sequence[Tensor], answer_fraction: float, restoration: RestorationSamples | None = None,
+                 restoration_fraction: float = 0.0, **options):  # fmt: skip
         super().__init__(pairs, **options)
         self.instructions, self.answers, self.answer_fraction = instructions, answers, answer_fraction
+        self.restoration, self.restoration_fraction = restoration, restoration_fraction if restoration else 0.0
+
+    @staticmethod
+    def collate(samples: list[dict]) -> dict:
+        """As `datasets.collate`, with "clean_ir" and "clean_visible", of which the target is made."""
+        clean = {f"clean_{name}": torch.stack([s.get(f"clean_{name}", s[name]) for s in samples])
+                 for name in ("ir", "visible")}  # fmt: skip
+        return collate(samples) | clean
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """A crop with words."""
         draw = np.random.default_rng([self.seed, self.epoch, index])
+        if self.restoration_fraction and draw.random() < self.restoration_fraction:
+            return self.restoration.sample(int(draw.integers(2**31))) | {"boxes": torch.zeros(0, 4),
+                                                                         "instruction": RESTORE}  # fmt: skip
         answered = draw.random() < self.answer_fraction
         name = "" if answered else list(self.instructions)[draw.integers(len(self.instructions))]
         ways = self.instructions[name] if name else self.answers

@@ -10,7 +10,7 @@ from fusionlib.detection.yolov5 import YOLOv5, freeze
 from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
 from fusionlib.models.losses import FusionLoss, fusion_loss
 from fusionlib.models.text_dfh import TextGuidedFusion
-from fusionlib.training.instructions import INSTRUCTIONS
+from fusionlib.training.instructions import INSTRUCTIONS, RESTORE
 
 
 def refine(model: nn.Module, batch: dict) -> Tensor:
@@ -55,23 +55,25 @@ class FusionObjective:
 
 
 class InstructionObjective:
-    """The loss that instructions are learned by: mean |F - T| + mean |S(F) - S(T)|, S being `sobel`.
+    """The loss that words are learned by: mean |F - T| + edge * mean |S(F) - S(T)|, S being `sobel`.
 
-    T is what the instruction makes of the image that the same words gave before any instruction was learned; with an
-    answer in their place it is that image itself, so that what the detector taught is kept.
+    T is what an instruction makes of the image that the same words gave before any instruction was learned. With an
+    answer in its place it is that image itself, so that what the detector taught is kept; with words about damages, the
+    image that stage 1 makes of the undamaged pair.
 
     Args:
         model: as it is now; a copy of it makes the images that instructions are about.
+        edge: weight of the edges.
     """
 
-    def __init__(self, model: TextGuidedFusion):
+    def __init__(self, model: TextGuidedFusion, edge: float = 0.1):
         config = model.harmonise["ir"].config
         self.before = TextGuidedFusion(model.network, config["text_dim"], config["variant"]).eval()
         self.before.load_state_dict(model.state_dict())  # no deep copy: accelerate may have wrapped its methods
-        self.loss = FusionLoss(intensity=1.0, edge=1.0)
+        self.loss = FusionLoss(intensity=1.0, edge=edge)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch of SteeringSamples as `collate` makes it -> (total, parts)."""
+        """A batch of `InstructionDataset` -> (total, parts)."""
         refined, target = refine(model, batch), self.targets(batch)
         total, _ = self.loss(refined, target, target)  # the larger of the target and itself
         return total, {"instruction": total.detach()}
@@ -79,7 +81,14 @@ class InstructionObjective:
     @torch.no_grad()
     def targets(self, batch: dict) -> Tensor:
         """What the batch asks for: [B,1,H,W] in 0..1."""
-        images = refine(self.before.to(batch["ir"].device), batch)
-        asked = [INSTRUCTIONS[name].change(luma, ir) if name else luma
-                 for name, luma, ir in zip(batch["instruction"], images, batch["ir"])]  # fmt: skip
-        return torch.stack(asked).clamp(0, 1)
+        self.before.to(batch["ir"].device)
+        names, targets = batch["instruction"], torch.empty_like(batch["ir"])
+        if restored := [number for number, name in enumerate(names) if name == RESTORE]:
+            y = split_luma(batch["clean_visible"][restored])[0]
+            targets[restored] = self.before.network(batch["clean_ir"][restored], y).float()
+        if others := [number for number, name in enumerate(names) if name != RESTORE]:
+            images = refine(self.before, {key: batch[key][others] for key in ("ir", "visible", "text", "mask")})
+            for number, luma in zip(others, images):
+                ir, name = batch["ir"][number], names[number]
+                targets[number] = INSTRUCTIONS[name].change(luma, ir) if name else luma
+        return targets.clamp(0, 1)

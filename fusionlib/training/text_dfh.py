@@ -16,8 +16,11 @@ from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
 from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective
+from fusionlib.training.restoration import RestorationSamples, damage_pairs
 from fusionlib.training.trainer import adam, fit
 from fusionlib.utils.errors import FusionError
+
+RESTORATION_VALIDATION = 24  # damaged copies of validation pairs
 
 
 def train_text_dfh(
@@ -81,11 +84,18 @@ def train_text_dfh(
     if settings.instruction_steps:
         crops = {"instructions": instructions, "answers": train[1], "seed": settings.seed,
                  "answer_fraction": settings.instruction_answer_fraction, "resize": max(settings.detect_size),
-                 "crop": settings.instruction_crop}  # fmt: skip
+                 "crop": settings.instruction_crop, "restoration_fraction": settings.restoration_fraction}  # fmt: skip
+        damaged = [None, None]
+        if settings.restoration_fraction:
+            damaged = [RestorationSamples(damage_pairs(pairs, count, seed, crops["crop"]), crops["crop"])
+                       for seed, (pairs, count) in enumerate(((scenes, settings.restoration_pairs),
+                                                              (validation[0], RESTORATION_VALIDATION)))]  # fmt: skip
         fit(
             model, InstructionObjective(model),
-            InstructionDataset(scenes, **crops, crops=12, exposure_augmentation=settings.exposure_augmentation),
-            InstructionDataset(validation[0], **crops, crops=4, train=False), folder / "instructions", settings,
+            InstructionDataset(scenes, **crops, restoration=damaged[0], crops=12,
+                               exposure_augmentation=settings.exposure_augmentation),
+            InstructionDataset(validation[0], **crops, restoration=damaged[1], crops=4, train=False),
+            folder / "instructions", settings,
             save=weights.save, optimizer=adam(model, settings.instruction_lr), epochs=0,
             steps=settings.instruction_steps, batch=settings.instruction_batch,
             freeze_bn_fraction=1.0,  # the statistics of whole images, not of crops
