@@ -61,10 +61,15 @@ class RestorationSamples:
 
     clean_ir and clean_visible are what stage 1 shall make the target of: the undamaged crop, or the damaged one where
     the words do not fit.
+
+    Args:
+        pairs: to cut out of.
+        crop: side of the square in pixels.
+        read: False for a network that reads no text: there are no words, and the target is always the undamaged image.
     """
 
-    def __init__(self, pairs: Sequence[DamagedPair], crop: int):
-        self.pairs, self.crop, self.features = pairs, crop, {}
+    def __init__(self, pairs: Sequence[DamagedPair], crop: int, read: bool = True):
+        self.pairs, self.crop, self.read, self.features = pairs, crop, read, {}
 
     def sample(self, seed: int) -> dict:
         """The sample of a seed."""
@@ -83,6 +88,8 @@ class RestorationSamples:
 
     def words(self, pair: DamagedPair, random: Random) -> tuple[str, bool]:
         """Words to a pair, and whether they fit its damages."""
+        if not self.read:
+            return "", True
         kind = random.random()
         if kind < UNRELATED_TEXT:
             return random.choice(("", *UNRELATED[:-4])), False

@@ -87,7 +87,8 @@ def train_text_dfh(
                  "crop": settings.instruction_crop, "restoration_fraction": settings.restoration_fraction}  # fmt: skip
         damaged = [None, None]
         if settings.restoration_fraction:
-            damaged = [RestorationSamples(damage_pairs(pairs, count, seed, crops["crop"]), crops["crop"])
+            read = settings.variant != "blind"
+            damaged = [RestorationSamples(damage_pairs(pairs, count, seed, crops["crop"]), crops["crop"], read)
                        for seed, (pairs, count) in enumerate(((scenes, settings.restoration_pairs),
                                                               (validation[0], RESTORATION_VALIDATION)))]  # fmt: skip
         fit(
