@@ -3,7 +3,7 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "ablation", "ablation_analysis", "damage_detection", "detection", "instruction_following", "methods",
+    "ablation", "ablation_analysis", "damage_detection", "detection", "instruction_following", "methods", "restoration",
     "peer_training", "protocols", "results", "run", "stages", "suite",
 ], {
     "methods": ["OURS", "OURS_STAGE_1", "Method", "find_methods"],

@@ -112,6 +112,18 @@ def differences(table: pd.DataFrame, reference: str = OWN) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index, ["difference", "low", "high", "pairs"])
 
 
+def explain(table: pd.DataFrame) -> str:
+    """What `differences` says of PSNR, in plain words."""
+    pairs, own = table["pair"].nunique(), summarise(table)[OWN].iloc[-1]
+    lines = [f"{pairs} pairs: {own:.1f} dB with the {OWN} on average. Another image's answer was the same, word by "
+             f"word, in {equal_answers(table):.0%} of the images."]  # fmt: skip
+    for words, row in differences(table).xs("PSNR", level="measure").iterrows():
+        verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "inconclusive"
+        lines.append(f"{OWN} against {words}: {row['difference']:+.1f} dB [{row['low']:+.1f}, {row['high']:+.1f}], "
+                     f"{verdict}")  # fmt: skip
+    return "\n".join(lines)
+
+
 def equal_answers(table: pd.DataFrame) -> float:
     """In which fraction of the damaged images the other image's answer is the own one, word by word."""
     texts = table[table["damage"] != UNDAMAGED].pivot(index=["pair", "damage", "modality", "level"], columns="words",

@@ -1,4 +1,4 @@
-"""Charts: training curves, attention maps, responses to instructions, trade-offs, miss rates and heights of people.
+"""Charts: curves, attention maps, responses to instructions, damages found, trade-offs, miss rates, heights of people.
 
 seaborn, which takes a second to import, is imported by the functions that draw with it.
 """
@@ -177,6 +177,32 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="change in %, stage 1 = 0", ylabel="", xscale="symlog")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(title="wording", loc="best")
+    return figure
+
+
+def confusion(table: pd.DataFrame) -> Figure:
+    """What is found beside what is there: fractions of images as a heat map, a panel for each modality.
+
+    The table is that of `fusionlib.experiments.damage_detection.confusion`; rows are the damages at their levels, the
+    first those of undamaged images.
+    """
+    import seaborn as sns
+
+    modalities = list(dict.fromkeys(table.index.get_level_values("modality")))
+    found = table.drop(columns="estimate")
+    height = 0.17 * len(found) + 1.4 * len(modalities)
+    figure, panels = subplots(len(modalities), 1, figsize=(6.4, height), squeeze=False,
+                              height_ratios=[len(found.loc[modality]) for modality in modalities])
+    for axes, modality in zip(panels[:, 0], modalities):
+        shares = found.loc[modality]
+        shares = shares.loc[:, shares.any()]
+        shares.index = [f"{damage} {level:g}" if level else damage for damage, level in shares.index]
+        sns.heatmap(shares, ax=axes, vmin=0, vmax=1, cmap="Blues", annot=True, fmt=".1f", annot_kws={"fontsize": 6},
+                    cbar_kws={"label": "fraction of images"}, linewidths=0.3)
+        title = "infrared" if modality == "ir" else modality
+        axes.set(title=f"{title}: what is there (rows), what is found (columns)", ylabel="")
+        axes.tick_params(axis="both", labelsize=7)
+        axes.tick_params(axis="x", rotation=40)
     return figure
 
 
