@@ -22,7 +22,8 @@ def pairs():
 
 def obedient(ir, visible, text):
     luma = torch.maximum(ir, split_luma(visible)[0])
-    return (TOLD[text].change(luma, ir).clamp(0, 1) if text else luma).expand(3, -1, -1)
+    told = TOLD.get(text)  # nothing for stage 1 and for the sentence about something else
+    return (told.change(luma, ir).clamp(0, 1) if told else luma).expand(3, -1, -1)
 
 
 def test_doing_as_told_is_right_and_doing_nothing_is_not(pairs):
@@ -37,6 +38,29 @@ def test_doing_as_told_is_right_and_doing_nothing_is_not(pairs):
         lambda ir, visible, text: obedient(ir, visible, None), pairs[:1], ["seen"]
     )
     assert not idle["right"].any() and (idle["change"] == 0).all() and set(idle["wording"]) == {"seen"}
+
+
+def test_what_any_sentence_does_is_no_response(pairs):
+    table = instruction_following.instruction_responses(lambda ir, visible, text: visible / (1 + bool(text)), pairs[:2])
+    darker = table[table["instruction"] == "darker"]
+    assert darker["right"].all() and not darker["beside control"].any()
+    listens = instruction_following.instruction_responses(obedient, pairs[:2])
+    darker = listens[listens["instruction"] == "darker"]
+    assert darker["right"].all() and darker["beside control"].all()
+
+
+def test_probes_count_what_went_where_the_words_say(pairs):
+    def refine(ir, visible, text):
+        return visible * (0.5 if text and "darker" in text else 1.02 if text and "brighter" in text else 1.0)
+
+    found = instruction_following.probe(refine, pairs).set_index(["text", "property"])
+    assert len(found) == len(instruction_following.PROBES)
+    assert found.loc[("Make it darker and sharper.", "brightness"), "right"] == f"{len(pairs)} of {len(pairs)}"
+    assert found.loc[("Make it darker and sharper.", "sharpness"), "right"] == f"0 of {len(pairs)}"
+    assert found.loc[("Do not make it brighter.", "brightness"), "right"] == f"{len(pairs)} of {len(pairs)}"  # 2 %
+    assert found.loc[("Make it darker and sharper.", "brightness"), "change"] == pytest.approx(-50, abs=0.5)
+    read = {text for told in INSTRUCTIONS.values() for text in told.texts}
+    assert not read & {text for _, text, *_ in instruction_following.PROBES}
 
 
 def test_a_property_that_is_not_there_is_left_out():
