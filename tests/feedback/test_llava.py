@@ -141,6 +141,15 @@ def test_the_question_is_asked(folder, images):
     assert ask(folder, images[:1], "Is this image dark?")[0].text != ask(folder, images[:1])[0].text
 
 
+def test_sources_are_shown_beside_the_fused_image(folder):
+    llava = Llava(model=str(folder))
+    one, other = torch.rand(2, 3, 40, 56)
+    beside = llava.reply([(one, one[:1], other)], QUESTION)[0]
+    panel = torch.cat([one, one[:1].expand(3, -1, -1), other], dim=2)
+    assert torch.equal(beside.features, llava.reply([panel], QUESTION)[0].features)
+    assert not torch.equal(beside.features, llava.reply([one], QUESTION)[0].features)
+
+
 def test_drawing_is_reproducible_and_leaves_the_random_state_alone(folder, images):
     llavas = [Llava(model=str(folder), max_new_tokens=LONG, temperature=2, seed=seed) for seed in (1, 1, 2)]
     assert all(llava.network for llava in llavas)
