@@ -129,7 +129,7 @@ def damages(ir: Tensor, visible: Tensor) -> str:
 class Rules:
     """The back end. Its revision is a digest of its code and of the classifiers of damages."""
 
-    model, settings = "rules-2 (stand-in for LLaVA)", {}
+    model, settings = "rules-1 (stand-in for LLaVA)", {}
 
     def __init__(self):
         self.encoder = encoder_name()
