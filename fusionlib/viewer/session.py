@@ -66,9 +66,11 @@ class Networks:
     def refine(self, ir: Tensor, visible: Tensor, instruction: str, longest: int = 0) -> Tensor:
         """Refine a pair by an instruction: [3,H,W], with a longer side of `longest` pixels unless that is 0.
 
+        "auto" stands for what the rules advise, as for `fusionlib.fuse`.
+
         Raises FusionError without weights of Text-DFH, and if they were trained with another text encoder.
         """
-        text = self._encode(instruction)
+        text = self._encode(pair.advice(ir, visible) if instruction.strip().lower() == "auto" else instruction)
         ir, visible = resize_longer_side(ir, visible, longest) if longest else (ir, visible)
         return fuse(self.text_dfh, ir, visible, text)
 

@@ -65,7 +65,7 @@ class Viewer(anywidget.AnyWidget):
             "metrics": [{"name": name, "up": conventions.METRICS[name].higher_is_better} for name in conventions.PAPER],
             "convention": CONVENTION, "finds": networks.run is not None, "attends": networks.has_text_dfh,
             "colours": {"truth": style.TRUTH, "found": style.PREDICTION},
-            "examples": [instruction.texts[0] for instruction in INSTRUCTIONS.values()],
+            "examples": ["auto", *(instruction.texts[0] for instruction in INSTRUCTIONS.values())],
             "entries": [{
                 "name": entry.name, "group": entry.group, "panes": [p for p in gallery.panes if p in entry.images],
                 "truth": None if entry.truth is None else np.round(entry.truth.astype(float), 1).tolist(),

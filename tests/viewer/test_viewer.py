@@ -125,6 +125,16 @@ def test_an_instruction_refines_by_the_run_s_text_dfh(page, run):
     assert content["kind"] == "people"
 
 
+def test_auto_is_the_advice_of_the_rules(page):
+    work = page.viewer._handler
+    pixels = []
+    for text in ("auto", fusing.advice(*work.sources(1))):
+        page.ask(kind="instruct", entry=1, text=text)
+        pixels.append(work.pixels(1, "instruction").copy())
+    np.testing.assert_array_equal(*pixels)
+    assert page.viewer.gallery["examples"][0] == "auto"
+
+
 def test_a_large_image_has_a_preview(tmp_path, text_dfh_weights, monkeypatch):
     for pane in ("ir", "vi"):
         fl.data.write_image(tmp_path / pane / "a.png", torch.rand(1, 40, 1280))
