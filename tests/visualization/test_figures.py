@@ -192,6 +192,18 @@ def test_attention_maps_cover_the_image_in_one_scale():
         visualization.attention(torch.rand(3, 40, 50), maps, ["brighter"])
 
 
+def test_confusion_is_a_heat_map_of_each_modality_with_the_damages_that_are_found():
+    rows = pd.MultiIndex.from_tuples([("ir", "none", 0.0), ("ir", "stripes", 0.5), ("visible", "none", 0.0),
+                                      ("visible", "haze", 0.4)], names=["modality", "damage", "level"])  # fmt: skip
+    table = pd.DataFrame({"stripes": [0.0, 0.8, 0, 0], "haze": [0, 0, 0.1, 0.6], "any": [0, 0.8, 0.1, 0.6],
+                          "estimate": np.nan}, rows)  # fmt: skip
+    infrared, visible, *_ = visualization.confusion(table).axes
+    assert infrared.get_title().startswith("infrared") and visible.get_title().startswith("visible")
+    assert [label.get_text() for label in infrared.get_yticklabels()] == ["none", "stripes 0.5"]
+    assert [label.get_text() for label in visible.get_xticklabels()] == ["haze", "any"]
+    assert [text.get_text() for text in visible.texts] == ["0.1", "0.1", "0.6", "0.6"]
+
+
 def test_heights_are_shares_of_each_data_set():
     figure = visualization.height_histogram({"LLVIP": [50, 70, 120, 220], "MSRS": [80], "TNO": []})
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["LLVIP (n = 4)", "MSRS (n = 1)",
