@@ -31,7 +31,7 @@ UNDAMAGED, NOTHING_FOUND = "none", "The image is clear and well exposed."
 DAMAGED, OWN, KNOWN, UNREAD = "stage 1", "own answer", "damage known", "damage known, unread words"
 OTHER, NO_TEXT, NONSENSE = "another's answer", "no text", "unrelated sentence"
 MEASURES = "PSNR", "SSIM", "Q_AB/F"
-LONGER_SIDE = 640  # pixels that images are reduced to
+LONGER_SIDE = 320  # pixels that images are reduced to
 
 #: (infrared [1,H,W], visible [3,H,W], text, or None for stage 1) -> refined image [3,H,W], all in 0..1.
 Refine = Callable[[Tensor, Tensor, str | None], Tensor]
