@@ -51,7 +51,7 @@ class Profile:
     # stage 2
     detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
     detect_size: tuple[int, int] = (512, 640)  # height, width of the detector's input (ours: half of 1280x1024)
-    variant: str = "full"
+    variant: str = "full"  # of Text-DFH: one of `models.VARIANTS`; "wide" and its control "blind" are ours
     fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
     instruction_steps: int = 0  # on crops with instructions, after the training with the detector (ours)
     instruction_answer_fraction: float = 0.4  # fraction of crops with an answer as text, which stay unchanged (ours)
