@@ -86,7 +86,7 @@ def draw(seed: int, count: int | None = None) -> list[tuple[str, str, float]]:
     Low light and overexposure never come together.
     """
     random = _generator(_whole(seed, "the seed", 0), "draw")
-    kinds = [(name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities]
+    kinds = list(KINDS)
     one_or_two = int(random.integers(1, 3))
     count = one_or_two if count is None else _whole(count, "the count", 1, len(kinds) - 1)
     random.shuffle(kinds)
@@ -221,6 +221,8 @@ DEGRADATIONS: dict[str, Degradation] = {  # in the order in which they are appli
     "gaussian noise": Degradation(_gaussian_noise, ("ir", "visible"), "sensor", False),
     "jpeg": Degradation(_jpeg, ("visible",), "codec", False),
 }
+#: Every (name, modality) that there is.
+KINDS = tuple((name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities)
 
 
 def _generator(seed, purpose):

@@ -3,8 +3,8 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "ablation", "ablation_analysis", "damage_detection", "detection", "instruction_following", "methods", "restoration",
-    "peer_training", "protocols", "results", "run", "stages", "suite",
+    "ablation", "ablation_analysis", "damage_detection", "detection", "instruction_following", "methods",
+    "peer_training", "protocols", "restoration", "results", "run", "stages", "suite",
 ], {
     "methods": ["OURS", "OURS_STAGE_1", "Method", "find_methods"],
     "run": ["open_run", "reopen"],

@@ -15,7 +15,7 @@ from kornia.color import rgb_to_grayscale
 from scipy.optimize import minimize
 from tqdm.auto import tqdm
 
-from fusionlib.data.degradation import DEGRADATIONS, degrade, draw
+from fusionlib.data.degradation import DEGRADATIONS, KINDS, degrade, draw
 from fusionlib.data.layouts import read
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.splits import choose, evenly_spaced
@@ -24,7 +24,6 @@ from fusionlib.feedback.damage_analysis import CLASSIFIERS, Measurements, detect
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_json
 
-EVERY = [(name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities]
 NONE = "none"
 PAIRS = {"LLVIP": 8, "MSRS": 0, "RoadScene": 0}  # of each data set in `refit`, 0: all; LLVIP's are of one camera
 SCENES = 12  # embedded ones in `refit`
@@ -49,7 +48,7 @@ def detections(pairs: Sequence[Pair], levels: Sequence[float] = (0.33, 0.67, 1),
     for pair in tqdm(pairs, desc="damages", leave=False):
         images = load(pair)
         cases = [(NONE, modality, 0.0, 0) for modality in ("ir", "visible")]
-        cases += [(*one, level, seed) for one in EVERY for level in levels for seed in seeds]
+        cases += [(*one, level, seed) for one in KINDS for level in levels for seed in seeds]
         for damage, modality, level, seed in cases:
             damages = [] if damage == NONE else [(damage, modality, level)]
             found = dict(detect_in(degrade(*images, damages, seed)[modality == "visible"], modality))
@@ -100,7 +99,7 @@ def fit(pairs: Sequence[Pair], seed: int = 0) -> dict:
         values = np.stack([standardise(measurements, mean, deviation) for measurements, _ in rows])
         clean = np.array([not damages for _, damages in rows])
         classifiers[modality] = {"mean": mean.tolist(), "deviation": deviation.tolist(), "damages": {}}
-        for name in (name for name, of in EVERY if of == modality):
+        for name in (name for name, of in KINDS if of == modality):
             level = np.array([damages.get(name, 0.0) for _, damages in rows])
             presence = _logistic(values, level > 0, np.where(clean, CLEAN_WEIGHT, 1.0))
             scores = values @ presence
@@ -122,7 +121,7 @@ def _samples(pairs, seed):
         random, (ir, visible) = np.random.default_rng([seed, index]), load(pair)
         if random.random() < GRAY:
             visible = rgb_to_grayscale(visible).expand(3, -1, -1).clamp(0, 1).contiguous()
-        single = [[(*one, low + random.uniform(0, 0.25))] for one in EVERY for low in (0.25, 0.5, 0.75)]
+        single = [[(*one, low + random.uniform(0, 0.25))] for one in KINDS for low in (0.25, 0.5, 0.75)]
         several = [draw(int(random.integers(2**31)), 5) for _ in range(DOUBLE)]
         double = [[damage for damage in drawn if damage[1] == of][:2] for drawn in several for of in samples]
         for damages in chain([[]], single, filter(None, double)):

@@ -6,13 +6,13 @@ import pandas as pd
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib.feedback.controls import UNRELATED
+from fusionlib.feedback.controls import UNRELATED_UNREAD
 from fusionlib.feedback.rules import image_statistics
 from fusionlib.training.instructions import INSTRUCTIONS
 from fusionlib.utils.errors import FusionError
 
 WORDINGS = {"seen": 0, "unseen": -1}  # index into an instruction's texts, of which the last is in no training
-CONTROL = UNRELATED[-1]  # what a sentence about something else does, an instruction must do better
+CONTROL = UNRELATED_UNREAD[-1]  # what a sentence about something else does, an instruction must do better
 #: Sentences that no training reads: kind, text, and the property that should go up (1), down (-1) or stay (0).
 PROBES = (
     ("own words", "I can hardly see anything, it is pitch black.", "brightness", 1),

@@ -17,10 +17,10 @@ from fusionlib.data.color import split_luma
 from fusionlib.data.datasets import resize_longer_side
 from fusionlib.data.degradation import degrade
 from fusionlib.data.pairs import Pair, load
-from fusionlib.feedback.controls import UNRELATED
+from fusionlib.feedback.controls import UNRELATED_UNREAD
 from fusionlib.feedback.damage_analysis import detect
 from fusionlib.feedback.damage_words import describe, paraphrase
-from fusionlib.metrics.statistics import mean_interval
+from fusionlib.metrics.statistics import mean_interval, verdict
 from fusionlib.utils.errors import FusionError
 
 #: One kind of damage each, in the modality that usually has it.
@@ -74,7 +74,7 @@ def restorations(refine: Refine, pairs: Sequence[Pair], damages: Sequence[tuple[
             damaged, mine = _damaged(images, case, seed), found[pair.label, case]
             other = pairs[(number + 1 + random.randrange(max(len(pairs) - 1, 1))) % len(pairs)].label
             texts = {DAMAGED: None, OWN: describe(mine) or NOTHING_FOUND, NO_TEXT: "",
-                     NONSENSE: random.choice(UNRELATED[-4:]),
+                     NONSENSE: random.choice(UNRELATED_UNREAD),
                      OTHER: describe(found[other, random.choice(cases[1:])]) or NOTHING_FOUND}  # fmt: skip
             if case[0] != UNDAMAGED:
                 texts |= {KNOWN: paraphrase([case], random), UNREAD: paraphrase([case], random, held_out=True)}
@@ -118,9 +118,8 @@ def explain(table: pd.DataFrame) -> str:
     lines = [f"{pairs} pairs: {own:.1f} dB with the {OWN} on average. Another image's answer was the same, word by "
              f"word, in {equal_answers(table):.0%} of the images."]  # fmt: skip
     for words, row in differences(table).xs("PSNR", level="measure").iterrows():
-        verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "inconclusive"
         lines.append(f"{OWN} against {words}: {row['difference']:+.1f} dB [{row['low']:+.1f}, {row['high']:+.1f}], "
-                     f"{verdict}")  # fmt: skip
+                     f"{verdict(row, higher_is_better=True)}")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -134,12 +133,16 @@ def equal_answers(table: pd.DataFrame) -> float:
 def _damaged(images, case, seed):
     """A pair with one of the cases, as files of 8 bits hold it."""
     damages = [] if case[0] == UNDAMAGED else [case]
-    return tuple(image.mul(255).round() / 255 for image in degrade(*images, damages, seed))
+    return tuple(map(_as_stored, degrade(*images, damages, seed)))
 
 
 def _luma(image):
-    """[1,1,H,W], as a file of 8 bits holds it."""
-    return split_luma(image[None])[0].mul(255).round() / 255
+    return _as_stored(split_luma(image[None])[0])
+
+
+def _as_stored(image):
+    """As a file of 8 bits holds it."""
+    return image.mul(255).round() / 255
 
 
 def _measures(image, target):

@@ -14,7 +14,7 @@ from fusionlib.utils.errors import FusionError
 #: The prompt of the paper's ablation without a multimodal language model (section 4.5), verbatim.
 PROMPT = "Brighter brightness, higher contrast, and clearer texture details."
 
-#: Sentences about nothing that an image shows. Training reads all but the last four.
+#: Sentences about nothing that an image shows.
 UNRELATED = (
     "A cat sleeps on the sofa.", "The train leaves at noon.", "Bread is baked in the oven.", "She plays the violin.",
     "Two plus two is four.", "The stock market fell today.", "He forgot his umbrella at the office.",
@@ -22,6 +22,7 @@ UNRELATED = (
     "The museum opens on Tuesday.", "Football is played on grass.", "A dog chases a ball in the park.",
     "The committee meets next month.", "Coffee tastes better with milk.", "The novel has twelve chapters.",
 )  # fmt: skip
+UNRELATED_READ, UNRELATED_UNREAD = UNRELATED[:-4], UNRELATED[-4:]  # in training
 
 
 class Fixed:

@@ -109,14 +109,21 @@ def standardise(measured: Measurements, mean, deviation) -> np.ndarray:
     return np.append(((np.array(astuple(measured)) - mean) / deviation).clip(-LIMIT, LIMIT), 1.0)
 
 
+def noise_response(luma: np.ndarray) -> np.ndarray:
+    """Response to a mask that suppresses smooth structure; its mean magnitude is 6 sqrt(2 / pi) times the noise.
+
+    Reference: Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64(2), 1996.
+    """
+    return cv2.filter2D(luma, cv2.CV_32F, np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]))
+
+
 def _noise(x):
     """Immerkaer's noise (see `rules.immerkaer`) of the quietest tenth of the blocks that are neither dark nor white.
 
     Texture, rain and snow are somewhere, white noise is everywhere.
     """
-    mask = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
     height, width = (side // 16 for side in x.shape)
-    response = np.abs(cv2.filter2D(x, -1, mask)) * np.float32(np.sqrt(np.pi / 2) / 6)
+    response = np.abs(noise_response(x)) * np.float32(np.sqrt(np.pi / 2) / 6)
     deviation, level = (cv2.resize(plane[: 16 * height, : 16 * width], (width, height), interpolation=cv2.INTER_AREA)
                         for plane in (response, x))  # fmt: skip
     exposed = (level > 0.03) & (level < 0.95)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from fusionlib.feedback.backends import Reply
-from fusionlib.feedback.damage_analysis import CLASSIFIERS, SMALLEST, detect
+from fusionlib.feedback.damage_analysis import CLASSIFIERS, SMALLEST, detect, noise_response
 from fusionlib.feedback.damage_words import describe
 from fusionlib.feedback.text_encoder import encoder_name
 from fusionlib.feedback.views import View
@@ -55,12 +55,8 @@ def image_statistics(image: Tensor) -> ImageStatistics:
 
 
 def immerkaer(luma: np.ndarray) -> float:
-    """Noise standard deviation from the response to a mask that suppresses smooth structure; 0 below 3x3 pixels.
-
-    Reference: Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64(2), 1996.
-    """
-    mask = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
-    response = cv2.filter2D(luma, cv2.CV_32F, mask)[1:-1, 1:-1]
+    """Noise standard deviation of the whole image by `noise_response`; 0 below 3x3 pixels."""
+    response = noise_response(luma)[1:-1, 1:-1]
     return float(np.sqrt(np.pi / 2) * np.abs(response).mean() / 6) if response.size else 0.0
 
 

@@ -31,6 +31,12 @@ def encode(texts: list[str]) -> list[Tensor]:
     return _minilm(texts) if encoder_name() == "all-MiniLM-L6-v2" else [_hashed(t) for t in texts]
 
 
+@functools.lru_cache(maxsize=1024)
+def encode_one(text: str) -> Tensor:
+    """Features [L,384] of one text, which is often the same for many images; up to 1,024 texts are remembered."""
+    return encode([text])[0].detach()
+
+
 def tokens(text: str) -> list[str]:
     """The tokens of a text as strings, one per row of the features that `encode` returns."""
     text = text if text.strip() else "."

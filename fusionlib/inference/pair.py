@@ -57,7 +57,11 @@ def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = Non
     pair = mirrored(infrared, more), mirrored(colour, more)
     if instruction == "auto":
         instruction = advice(*pair)
-    model, text = (fusion_network(), None) if instruction is None else (text_dfh(), _features(instruction))
+    model, text = fusion_network(), None
+    if instruction is not None:
+        from fusionlib.feedback.text_encoder import encode_one  # here, since most calls have no instruction
+
+        model, text = text_dfh(), encode_one(instruction)
     return network.fuse(model, *pair, text)[:, :height, :width]
 
 
@@ -96,10 +100,3 @@ def fusion_network() -> FusionNetwork:
 def text_dfh() -> TextGuidedFusion:
     """Stage 2 with the weights of this package, on top of `fusion_network()`."""
     return weights.load(WEIGHTS / STAGE_2, fusion_network())
-
-
-@functools.lru_cache(maxsize=64)  # a folder has one instruction
-def _features(text: str) -> Tensor:
-    from fusionlib.feedback.text_encoder import encode
-
-    return encode([text])[0]

@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from fusionlib.data.datasets import resize_longer_side
 from fusionlib.data.degradation import degrade, draw
 from fusionlib.data.pairs import Pair, load
-from fusionlib.feedback.controls import UNRELATED
+from fusionlib.feedback.controls import UNRELATED_READ
 from fusionlib.feedback.damage_analysis import detect
 from fusionlib.feedback.damage_words import describe, paraphrase
-from fusionlib.feedback.text_encoder import encode
+from fusionlib.feedback.text_encoder import encode_one
 
 LONGER_SIDES = 320, 384, 480, 640  # pixels that images are reduced to, at most: damages are of pixels and of scenes
 UNDAMAGED = 0.1  # of the pairs
@@ -69,7 +69,7 @@ class RestorationSamples:
     """
 
     def __init__(self, pairs: Sequence[DamagedPair], crop: int, read: bool = True):
-        self.pairs, self.crop, self.read, self.features = pairs, crop, read, {}
+        self.pairs, self.crop, self.read = pairs, crop, read
 
     def sample(self, seed: int) -> dict:
         """The sample of a seed."""
@@ -84,7 +84,7 @@ class RestorationSamples:
             both = torch.rot90(both, random.randrange(4), (1, 2))
         ir, visible, clean_ir, clean_visible = both.contiguous().split((1, 3, 1, 3))
         return {"ir": ir, "visible": visible, "clean_ir": clean_ir, "clean_visible": clean_visible,
-                "text": self.encoded(text), "name": pair.name}  # fmt: skip
+                "text": encode_one(text), "name": pair.name}  # fmt: skip
 
     def words(self, pair: DamagedPair, random: Random) -> tuple[str, bool]:
         """Words to a pair, and whether they fit its damages."""
@@ -92,19 +92,13 @@ class RestorationSamples:
             return "", True
         kind = random.random()
         if kind < UNRELATED_TEXT:
-            return random.choice(("", *UNRELATED[:-4])), False
+            return random.choice(("", *UNRELATED_READ)), False
         other = random.choice(self.pairs)
         if kind < UNRELATED_TEXT + WRONG_TEXT and not {d[:2] for d in other.damages} & {d[:2] for d in pair.damages}:
             return paraphrase(other.damages, random), False
         if kind > 1 - ANALYST:
             return describe(pair.found), bool(pair.found)
         return paraphrase(pair.damages, random), True
-
-    def encoded(self, text: str) -> Tensor:
-        """The features [L,D] of a text, each computed once."""
-        if text not in self.features:
-            self.features[text] = encode([text])[0].detach()
-        return self.features[text]
 
 
 def _bytes(images):

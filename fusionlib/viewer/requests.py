@@ -14,6 +14,7 @@ import torch
 from fusionlib import metrics
 from fusionlib.data.image_io import as_tensor, to_uint8
 from fusionlib.data.image_types import to_image
+from fusionlib.inference.pair import advice
 from fusionlib.metrics import conventions
 from fusionlib.utils.errors import FusionError
 from fusionlib.viewer import encoding
@@ -122,12 +123,16 @@ class RequestHandler:
         yield {"kind": "ready"}, []
 
     def instruct(self, request: dict) -> Iterator[Reply]:
-        """A pair refined by an instruction: of a large one first a preview, then the full resolution."""
+        """A pair refined by an instruction: of a large one first a preview, then the full resolution.
+
+        "auto" stands for what the rules advise, as for `fusionlib.fuse`; they are asked once.
+        """
         index, text = request["entry"], request["text"]
         ir, visible = self.sources(index)
+        words = advice(ir, visible) if text.strip().lower() == "auto" else text
         for longest in (PREVIEW, 0) if max(visible.shape[1:]) > PREVIEW else (0,):
             start = time.perf_counter()
-            image = to_uint8(self.networks.refine(ir, visible, text, longest))
+            image = to_uint8(self.networks.refine(ir, visible, words, longest))
             self.refined = index, image
             milliseconds = round(1000 * (time.perf_counter() - start))
             yield _image_reply(index, INSTRUCTION, image, False, text=text, milliseconds=milliseconds, last=not longest)

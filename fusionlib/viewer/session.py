@@ -9,7 +9,7 @@ from torch import Tensor
 from fusionlib.data.datasets import letterbox, resize_longer_side
 from fusionlib.experiments.run import Run, network_of
 from fusionlib.feedback.store import Answer
-from fusionlib.feedback.text_encoder import encode, encoder_name, tokens
+from fusionlib.feedback.text_encoder import encode_one, encoder_name, tokens
 from fusionlib.inference import pair
 from fusionlib.inference.network import fuse, word_attention
 from fusionlib.models.text_dfh import TextGuidedFusion
@@ -24,7 +24,6 @@ class Networks:
 
     def __init__(self, run: Run | None = None):
         self.run = run
-        self._features = functools.lru_cache(maxsize=64)(lambda text: encode([text])[0])  # one text for many pairs
 
     @functools.cached_property
     def detector(self):
@@ -66,11 +65,9 @@ class Networks:
     def refine(self, ir: Tensor, visible: Tensor, instruction: str, longest: int = 0) -> Tensor:
         """Refine a pair by an instruction: [3,H,W], with a longer side of `longest` pixels unless that is 0.
 
-        "auto" stands for what the rules advise, as for `fusionlib.fuse`.
-
         Raises FusionError without weights of Text-DFH, and if they were trained with another text encoder.
         """
-        text = self._encode(pair.advice(ir, visible) if instruction.strip().lower() == "auto" else instruction)
+        text = self._encode(instruction)
         ir, visible = resize_longer_side(ir, visible, longest) if longest else (ir, visible)
         return fuse(self.text_dfh, ir, visible, text)
 
@@ -80,7 +77,7 @@ class Networks:
         elif (encoder := self.run.finished("03_mllm_feedback").inputs.get("encoder")) != encoder_name():
             raise FusionError(f"This run's Text-DFH was trained on text features of {encoder}, but instructions are "
                               f"encoded by {encoder_name()}: use a run whose answers were encoded by it, too")
-        return self._features(instruction)
+        return encode_one(instruction)
 
     def attention(self, ir: Tensor, visible: Tensor, answer: Answer, start: int, end: int) -> Tensor:
         """The attention map of a word of an answer, [h,w] at the detector's input size without its padding.
