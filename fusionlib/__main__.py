@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         fuse.add_argument(option, required=True, metavar="DIR", help=f"folder of {kind} images, or a file")
     fuse.add_argument("--out", required=True, metavar="DIR", help="output folder; nothing else is written")
     fuse.add_argument("--instruction", metavar="TEXT", help="what to change, such as 'brighten the image', or auto for "
-                      "the advice of the rules back end; default: stage 1 only")
+                      "advice on the damages that are found in a pair; default: stage 1 only")
     fuse.add_argument("--align", help="features or ecc: register infrared to visible first")
 
     run = commands.add_parser("run", help="execute the notebooks in order", parents=[of_run])

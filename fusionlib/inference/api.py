@@ -18,8 +18,9 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
         ir, visible: each a path, an array [H,W] or [H,W,1|3|4], a PIL image, or a tensor [H,W] or [1|3,H,W]; uint8,
             uint16, or float 0..1. Two tensors may be batches, [B,1|3,H,W]. With `out`: two folders of images of the
             same names, two images, or two videos.
-        instruction: None for stage 1; "auto" for Text-DFH guided by the advice of `feedback.rules` on the result of
-            stage 1; any other text for Text-DFH guided by it (its first 510 tokens).
+        instruction: None for stage 1; "auto" for Text-DFH guided by the advice of `feedback.rules` on the damages that
+            are found in the pair, and stage 1 where none is found; any other text for Text-DFH guided by it (its first
+            510 tokens).
         align: "features" or "ecc" registers infrared to visible first, see `registration.align`; sizes may then differ.
         out: a folder to write to; results that are up to date are kept, see `inference.folder.fuse_files`.
 

@@ -1,7 +1,7 @@
 """Fuse any pair of images with the weights of this package.
 
-Stage 1 fuses; an instruction, from the user or from the rules about the result of stage 1, guides Text-DFH. Both
-networks are loaded once, onto the best device. fusionlib/weights/README.md says what they were trained on.
+Stage 1 fuses; an instruction, from the user or from the rules about damages of the pair, guides Text-DFH. Both networks
+are loaded once, onto the best device. fusionlib/weights/README.md says what they were trained on.
 """
 
 import functools
@@ -65,11 +65,11 @@ def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = Non
     return network.fuse(model, *pair, text)[:, :height, :width]
 
 
-def advice(infrared: Tensor, colour: Tensor) -> str:
-    """The instruction that "auto" stands for: advice on the damages of the pair, or else on the result of stage 1."""
-    from fusionlib.feedback.rules import advise, damages, image_statistics  # here, since most calls have no instruction
+def advice(infrared: Tensor, colour: Tensor) -> str | None:
+    """The instruction that "auto" stands for: advice on the damages found in a pair, None if there are none."""
+    from fusionlib.feedback.rules import damages  # here, since most calls have no instruction
 
-    return damages(infrared, colour) or advise(image_statistics(fuse_tensors(infrared, colour)))
+    return damages(infrared, colour) or None
 
 
 def check_settings(instruction, align) -> None:

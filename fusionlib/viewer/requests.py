@@ -125,7 +125,7 @@ class RequestHandler:
     def instruct(self, request: dict) -> Iterator[Reply]:
         """A pair refined by an instruction: of a large one first a preview, then the full resolution.
 
-        "auto" stands for what the rules advise, as for `fusionlib.fuse`; they are asked once.
+        "auto" stands for what the rules advise on damages, as for `fusionlib.fuse`; they are asked once.
         """
         index, text = request["entry"], request["text"]
         ir, visible = self.sources(index)

@@ -62,14 +62,16 @@ class Networks:
         self._encode("a word")
         _ = self.text_dfh
 
-    def refine(self, ir: Tensor, visible: Tensor, instruction: str, longest: int = 0) -> Tensor:
-        """Refine a pair by an instruction: [3,H,W], with a longer side of `longest` pixels unless that is 0.
+    def refine(self, ir: Tensor, visible: Tensor, instruction: str | None, longest: int = 0) -> Tensor:
+        """Refine a pair by an instruction (None: stage 1): [3,H,W], its longer side `longest` pixels unless that is 0.
 
         Raises FusionError without weights of Text-DFH, and if they were trained with another text encoder.
         """
-        text = self._encode(instruction)
+        model, text = self.text_dfh.network, None
+        if instruction is not None:
+            model, text = self.text_dfh, self._encode(instruction)
         ir, visible = resize_longer_side(ir, visible, longest) if longest else (ir, visible)
-        return fuse(self.text_dfh, ir, visible, text)
+        return fuse(model, ir, visible, text)
 
     def _encode(self, instruction: str) -> Tensor:
         if not self.has_text_dfh:

@@ -12,6 +12,7 @@ from PIL import Image
 import fusionlib as fl
 from fusionlib import feedback, metrics, models
 from fusionlib.data.datasets import letterbox
+from fusionlib.data.degradation import degrade
 from fusionlib.feedback.text_encoder import encode, encoder_name
 from fusionlib.inference import network as inference
 from fusionlib.inference import pair as fusing
@@ -125,8 +126,13 @@ def test_an_instruction_refines_by_the_run_s_text_dfh(page, run):
     assert content["kind"] == "people"
 
 
-def test_auto_is_the_advice_of_the_rules(page):
+def test_auto_is_the_advice_of_the_rules_on_damages(page, monkeypatch):
     work = page.viewer._handler
+    clean = work.sources(1)
+    page.ask(kind="instruct", entry=1, text="auto")
+    assert fusing.advice(*clean) is None
+    assert abs(work.pixels(1, "instruction").astype(int) - work.pixels(1, "fused")).max() <= 1
+    monkeypatch.setattr(work, "sources", lambda index: degrade(*clean, [("stripe noise", "ir", 0.9)], 3))
     pixels = []
     for text in ("auto", fusing.advice(*work.sources(1))):
         page.ask(kind="instruct", entry=1, text=text)
