@@ -60,6 +60,8 @@ class Profile:
     instruction_lr: float = 1e-3  # (ours)
     restoration_fraction: float = 0.0  # of these crops: damaged ones with words about their damages (ours)
     restoration_pairs: int = 1500  # damaged copies of training pairs to take them from (ours)
+    restoration_reads: str = "words"  # or "numbers", a control (ours)
+    restoration_detection: float = 0.0  # weight of the detector's loss on those of labelled pairs (ours)
     dfh_batch: int = 16
     dfh_epochs: int = 200
     dfh_lr: float = 1e-3

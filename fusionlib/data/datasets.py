@@ -1,7 +1,7 @@
 """Torch data sets of pairs: crops for stage 1, whole images with boxes and text features for stage 2."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -139,23 +139,27 @@ class DetectionDataset(PairDataset):
     """Whole images with the boxes of people and text features, for stage 2.
 
     `pairs` are labelled; `size` is the (H, W) of all samples, see `letterbox`; `text` holds the features [L,D] of each
-    pair's answer, in the order of pairs. `train` augments by flips.
+    pair's answer, in the order of pairs. `train` augments by flips; pairs whose labels are in `sided`, because their
+    answers say left or right, are not flipped.
     """
 
     collate = staticmethod(collate)
 
     def __init__(self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0,
-                 train: bool = True):
+                 train: bool = True, sided: Collection[str] = ()):
         super().__init__(pairs, seed, train)
-        self.size, self.text = size, text
+        self.size, self.text, self.sided = size, text, sided
+
+    def augmented(self, index: int, ir: Tensor, visible: Tensor, boxes: Tensor | None) -> tuple:
+        """The images and boxes of a pair, flipped at random in training."""
+        flip = self.train and self.pairs[index].label not in self.sided
+        return augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=flip, rotate=0)
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """A whole image."""
         pair = self.pairs[index]
         ir, visible = self.images(index, lambda pair: letterbox(*load(pair), self.size)[:2])
-        boxes = people(pair, self.size)
-        if self.train:
-            ir, visible, boxes = augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
+        ir, visible, boxes = self.augmented(index, ir, visible, people(pair, self.size))
         return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index], "name": pair.label}
 
 
@@ -164,9 +168,7 @@ class SliceDataset(DetectionDataset):
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """A whole slice."""
-        ir, visible = self.images(index, load)
-        if self.train:
-            ir, visible, _ = augment(ir, visible, None, seed=self.seed_of(index), crop=None, flip=True, rotate=0)
+        ir, visible, _ = self.augmented(index, *self.images(index, load), None)
         margin = (0, self.size[1] - ir.shape[2], 0, self.size[0] - ir.shape[1])
         return {"ir": pad(ir, margin), "visible": pad(visible, margin), "boxes": torch.zeros(0, 4),
                 "text": self.text[index], "name": self.pairs[index].label}

@@ -145,7 +145,8 @@ class AblationStudy:
         if stage.provenance is None:
             train = self.train, store.LazyFeatures(answers[:count])
             validation = self.validation, store.LazyFeatures(answers[count:])
-            train_text_dfh(self.network, self.detector, train, validation, stage.folder, settings)
+            train_text_dfh(self.network, self.detector, train, validation, stage.folder, settings,
+                           sided=store.answers_with_sides(answers[:count]))
             stage.finish()
         texts = dict(zip((p.label for p in self.test), self.answers(experiment.text, self.test, settings.seed)))
         return Method(experiment.name, experiment.note, stage.folder,

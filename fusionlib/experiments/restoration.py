@@ -27,26 +27,31 @@ from fusionlib.utils.errors import FusionError
 DAMAGES = (("haze", "visible"), ("rain", "visible"), ("snow", "visible"), ("low light", "visible"),
            ("overexposure", "visible"), ("motion blur", "visible"), ("stripe noise", "ir"), ("gaussian noise", "ir"))
 LEVELS = 0.4, 0.8
-UNDAMAGED, NOTHING_FOUND = "none", "The image is clear and well exposed."
+UNDAMAGED = "none"
 DAMAGED, OWN, KNOWN, UNREAD = "stage 1", "own answer", "damage known", "damage known, unread words"
 OTHER, NO_TEXT, NONSENSE = "another's answer", "no text", "unrelated sentence"
 MEASURES = "PSNR", "SSIM", "Q_AB/F"
 LONGER_SIDE = 320  # pixels that images are reduced to
 
+Damages = Sequence[tuple[str, str, float]]  # name, "ir" or "visible", level in 0..1
 #: (infrared [1,H,W], visible [3,H,W], text, or None for stage 1) -> refined image [3,H,W], all in 0..1.
 Refine = Callable[[Tensor, Tensor, str | None], Tensor]
+#: The same for a network that is given the damages that were found, and may ignore them.
+Control = Callable[[Tensor, Tensor, Damages], Tensor]
 
 
 def restorations(refine: Refine, pairs: Sequence[Pair], damages: Sequence[tuple[str, str]] = DAMAGES,
-                 levels: Sequence[float] = LEVELS, controls: Mapping[str, Refine] | None = None, seed: int = 0
+                 levels: Sequence[float] = LEVELS, controls: Mapping[str, Control] | None = None, seed: int = 0
                  ) -> pd.DataFrame:  # fmt: skip
     """Refine damaged pairs by different words, and compare each result with stage 1 of the undamaged pair.
+
+    An answer is what "auto" follows: advice on the damages that are found, and none where nothing is found.
 
     Args:
         refine: the network that reads.
         pairs: registered test pairs.
         damages, levels: every pair gets each of these damages at each level; undamaged pairs are refined too.
-        controls: other networks by name, which get the own answer.
+        controls: other networks by name.
         seed: of the damages and of the choice of words.
 
     Returns:
@@ -73,13 +78,13 @@ def restorations(refine: Refine, pairs: Sequence[Pair], damages: Sequence[tuple[
         for case in cases:
             damaged, mine = _damaged(images, case, seed), found[pair.label, case]
             other = pairs[(number + 1 + random.randrange(max(len(pairs) - 1, 1))) % len(pairs)].label
-            texts = {DAMAGED: None, OWN: describe(mine) or NOTHING_FOUND, NO_TEXT: "",
+            texts = {DAMAGED: None, OWN: describe(mine) or None, NO_TEXT: "",
                      NONSENSE: random.choice(UNRELATED_UNREAD),
-                     OTHER: describe(found[other, random.choice(cases[1:])]) or NOTHING_FOUND}  # fmt: skip
+                     OTHER: describe(found[other, random.choice(cases[1:])]) or None}  # fmt: skip
             if case[0] != UNDAMAGED:
                 texts |= {KNOWN: paraphrase([case], random), UNREAD: paraphrase([case], random, held_out=True)}
             results = {words: (text, refine(*damaged, text)) for words, text in texts.items()}
-            results |= {name: (texts[OWN], control(*damaged, texts[OWN])) for name, control in (controls or {}).items()}
+            results |= {name: (None, control(*damaged, mine)) for name, control in (controls or {}).items()}
             rows += [(pair.label, *case, words, text or "", *_measures(_luma(image), target))
                      for words, (text, image) in results.items()]
     return pd.DataFrame(rows, columns=["pair", "damage", "modality", "level", "words", "text", *MEASURES])
@@ -133,14 +138,14 @@ def equal_answers(table: pd.DataFrame) -> float:
 def _damaged(images, case, seed):
     """A pair with one of the cases, as files of 8 bits hold it."""
     damages = [] if case[0] == UNDAMAGED else [case]
-    return tuple(map(_as_stored, degrade(*images, damages, seed)))
+    return tuple(map(as_stored, degrade(*images, damages, seed)))
 
 
 def _luma(image):
-    return _as_stored(split_luma(image[None])[0])
+    return as_stored(split_luma(image[None])[0])
 
 
-def _as_stored(image):
+def as_stored(image):
     """As a file of 8 bits holds it."""
     return image.mul(255).round() / 255
 

@@ -17,7 +17,7 @@ from fusionlib.data.synthetic import phantom, scene
 from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments.run import Run, Stage, fingerprint_pairs, network_of
 from fusionlib.feedback.querying import QUESTION, ask, write_assignment
-from fusionlib.feedback.store import Answer, LazyFeatures, open_store
+from fusionlib.feedback.store import Answer, LazyFeatures, answers_with_sides, open_store
 from fusionlib.feedback.views import CAPTION, VIEWS, WithSources
 from fusionlib.inference.network import fuse_pairs, read_fused
 from fusionlib.training.fusion import train_fusion_network
@@ -109,7 +109,8 @@ def text_dfh(run: Run) -> Stage:
         train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
                              for pairs in (parts.dfh_train, parts.dfh_validation))
         detector = weights and load_yolov5(weights, best_device())
-        train_text_dfh(network_of(fusion), detector, train, validation, stage.folder, settings, parts.fusion_train)
+        train_text_dfh(network_of(fusion), detector, train, validation, stage.folder, settings, parts.fusion_train,
+                       answers_with_sides(train[1].answers))
         stage.finish()
     return stage
 

@@ -1,4 +1,4 @@
-"""Control back ends (fixed prompt, no text, shuffled answers): do results depend on what the text says?"""
+"""Controls (fixed prompt, no text, shuffled answers, numbers for words): do results depend on what the text says?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fusionlib.data.degradation import KINDS
 from fusionlib.feedback.backends import Reply, make
 from fusionlib.feedback.store import Answer
 from fusionlib.feedback.text_encoder import DIM, encoder_name
@@ -23,6 +24,18 @@ UNRELATED = (
     "The committee meets next month.", "Coffee tastes better with milk.", "The novel has twelve chapters.",
 )  # fmt: skip
 UNRELATED_READ, UNRELATED_UNREAD = UNRELATED[:-4], UNRELATED[-4:]  # in training
+
+
+def as_numbers(damages: Sequence[tuple[str, str, float]], dim: int = DIM) -> Tensor:
+    """Damages as numbers in place of words: (name, modality, level in 0..1) -> [kinds, dim].
+
+    Each row stands for one of `degradation.KINDS`: 1 at its index and its level, 0 if it is not there, further on.
+    """
+    levels = {(name, modality): level for name, modality, level in damages}
+    numbers = torch.zeros(len(KINDS), dim)
+    for index, kind in enumerate(KINDS):
+        numbers[index, index], numbers[index, len(KINDS) + index] = 1, levels.get(kind, 0)
+    return numbers
 
 
 class Fixed:

@@ -83,6 +83,11 @@ class LazyFeatures(Sequence):
         return self.answers[index].features
 
 
+def answers_with_sides(answers: Iterable[Answer]) -> set[str]:
+    """The names of the answers that say left or right: of a mirrored image they would be wrong."""
+    return {answer.name for answer in answers if re.search(r"\b(left|right)\b", answer.text, re.IGNORECASE)}
+
+
 def image_fingerprint(image: View) -> str:
     """Digest of shape and 8-bit pixels of an image [C,H,W] in 0..1, or of several side by side, as of its PNG file."""
     pixels = to_uint8(side_by_side(image))

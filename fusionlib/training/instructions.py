@@ -52,13 +52,12 @@ class InstructionDataset(FusionDataset):
         """A crop with words."""
         draw = np.random.default_rng([self.seed, self.epoch, index])
         if self.restoration_fraction and draw.random() < self.restoration_fraction:
-            return self.restoration.sample(int(draw.integers(2**31))) | {"boxes": torch.zeros(0, 4),
-                                                                         "instruction": RESTORE}  # fmt: skip
+            return self.restoration.sample(int(draw.integers(2**31))) | {"instruction": RESTORE}
         answered = draw.random() < self.answer_fraction
         name = "" if answered else list(self.instructions)[draw.integers(len(self.instructions))]
         ways = self.instructions[name] if name else self.answers
         text = ways[int(draw.integers(len(ways)))]
-        return super().sample(index) | {"boxes": torch.zeros(0, 4), "text": text, "instruction": name}
+        return super().sample(index) | {"boxes": None, "text": text, "instruction": name}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The objectives of stage 2 (paper section 3.3) and of instruction following: (model, batch) -> (total, terms)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +35,18 @@ class DetectionObjective:
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
         refined, ir, (y, cbcr) = refine(model, batch), batch["ir"], split_luma(batch["visible"])
-        self.detector.to(ir.device)
-        self.loss.to(ir.device)
-        classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
-        targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
-        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
+        detection, parts = self.detection(merge_luma(refined, cbcr), batch["boxes"])
         fidelity, _ = self.fusion_loss(refined, ir, y)
         total = detection + self.fidelity * len(ir) * fidelity
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
+
+    def detection(self, images: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The detector's loss, summed over images [B,3,H,W] with people [N,4] each, and its parts."""
+        self.detector.to(images.device)
+        self.loss.to(images.device)
+        classes = [torch.full((len(each),), self.person) for each in boxes]
+        targets = to_targets([each.cpu() for each in boxes], images.shape[2:], classes).to(images.device)
+        return self.loss(self.detector(images), targets)
 
 
 class FusionObjective:
@@ -59,24 +65,37 @@ class InstructionObjective:
 
     T is what an instruction makes of the image that the same words gave before any instruction was learned. With an
     answer in its place it is that image itself, so that what the detector taught is kept; with words about damages, the
-    image that stage 1 makes of the undamaged pair.
+    image that stage 1 makes of the undamaged pair. Where people are labelled, the detector's loss per image is added,
+    times `weight`.
 
     Args:
         model: as it is now; a copy of it makes the images that instructions are about.
         edge: weight of the edges.
+        detection: whose detector looks at images with "boxes".
+        weight: of the detector's loss.
     """
 
-    def __init__(self, model: TextGuidedFusion, edge: float = 0.1):
+    def __init__(self, model: TextGuidedFusion, edge: float = 0.1, detection: DetectionObjective | None = None,
+                 weight: float = 0.0):  # fmt: skip
         config = model.harmonise["ir"].config
         self.before = TextGuidedFusion(model.network, config["text_dim"], config["variant"]).eval()
         self.before.load_state_dict(model.state_dict())  # no deep copy: accelerate may have wrapped its methods
-        self.loss = FusionLoss(intensity=1.0, edge=edge)
+        self.loss, self.detection, self.weight = FusionLoss(intensity=1.0, edge=edge), detection, weight
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `InstructionDataset` -> (total, parts)."""
         refined, target = refine(model, batch), self.targets(batch)
         total, _ = self.loss(refined, target, target)  # the larger of the target and itself
-        return total, {"instruction": total.detach()}
+        parts = {"instruction": total.detach()}
+        if self.weight:
+            labelled = [number for number, boxes in enumerate(batch["boxes"]) if boxes is not None]
+            detection = refined.new_zeros(())
+            if labelled:
+                images = merge_luma(refined[labelled], split_luma(batch["visible"][labelled])[1])
+                detection, _ = self.detection.detection(images, [batch["boxes"][number] for number in labelled])
+            total = total + self.weight * detection / len(refined)
+            parts["detection"] = detection.detach() / len(refined)
+        return total, parts
 
     @torch.no_grad()
     def targets(self, batch: dict) -> Tensor:

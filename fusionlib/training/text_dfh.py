@@ -1,6 +1,6 @@
 """Training of stage 2, Text-DFH under a frozen detector (paper section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from accelerate.utils import set_seed
@@ -31,6 +31,7 @@ def train_text_dfh(
     folder: Path,
     settings: Profile,
     scenes: Sequence[Pair] = (),
+    sided: Collection[str] = (),
 ) -> TextGuidedFusion:
     """Stage 2: train Text-DFH in front of a frozen decoder and a frozen detector.
 
@@ -39,8 +40,8 @@ def train_text_dfh(
     alone: the paper fuses medical images (section 4.4.3) without saying what stage 2 learns from where nothing is
     detected.
 
-    Where the profile has `instruction_steps`, Text-DFH then learns to follow instructions, on crops and without the
-    detector, in the folder "instructions".
+    Where the profile has `instruction_steps`, Text-DFH then learns to follow instructions and to mend damages, on crops
+    and in the folder "instructions"; the detector looks at damaged crops of labelled pairs alone.
 
     Args:
         network: the fusion network of stage 1; it is frozen.
@@ -50,6 +51,7 @@ def train_text_dfh(
         folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
         settings: the profile.
         scenes: pairs of any kind, with labels or without, that instructions are learned on.
+        sided: labels of pairs whose answers say left or right (`store.answers_with_sides`); they are not flipped.
 
     Returns:
         The network with Text-DFH after the last epoch, in evaluation mode.
@@ -74,7 +76,7 @@ def train_text_dfh(
     else:
         objective, dataset = FusionObjective(settings.fusion_loss), SliceDataset
         size = tuple(map(max, zip(*(image_size(pair.ir) for pair in (*train[0], *validation[0])))))
-    samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0)
+    samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0, sided=sided)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip
     fit(
         model, objective, *samples, folder, settings, save=weights.save, optimizer=adam(model, settings.dfh_lr),
@@ -87,12 +89,13 @@ def train_text_dfh(
                  "crop": settings.instruction_crop, "restoration_fraction": settings.restoration_fraction}  # fmt: skip
         damaged = [None, None]
         if settings.restoration_fraction:
-            read = settings.variant != "blind"
-            damaged = [RestorationSamples(damage_pairs(pairs, count, seed, crops["crop"]), crops["crop"], read)
+            reads = "nothing" if settings.variant == "blind" else settings.restoration_reads
+            damaged = [RestorationSamples(damage_pairs(pairs, count, seed, crops["crop"]), crops["crop"], reads)
                        for seed, (pairs, count) in enumerate(((scenes, settings.restoration_pairs),
                                                               (validation[0], RESTORATION_VALIDATION)))]  # fmt: skip
         fit(
-            model, InstructionObjective(model),
+            model, InstructionObjective(model, detection=objective if detector else None,
+                                        weight=settings.restoration_detection if detector else 0.0),
             InstructionDataset(scenes, **crops, restoration=damaged[0], crops=12,
                                exposure_augmentation=settings.exposure_augmentation),
             InstructionDataset(validation[0], **crops, restoration=damaged[1], crops=4, train=False),

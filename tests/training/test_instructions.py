@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fusionlib.data import Pair
-from fusionlib.data.color import split_luma
+from fusionlib.data.color import merge_luma, split_luma
 from fusionlib.data.datasets import collate
 from fusionlib.data.image_io import as_tensor, write_image
 from fusionlib.data.synthetic import scene as scenes
@@ -93,6 +93,27 @@ def test_targets_are_about_the_image_that_the_words_gave_before(pairs, model):
         expected.append((refined - target).abs().mean() + losses.loss.edge * edges)
     assert total.item() == pytest.approx(sum(expected).item() / 3, rel=1e-4) == parts["instruction"].item()
     assert sum(expected) > 0 and list(parts) == ["instruction"]
+
+
+def test_the_detector_looks_at_labelled_crops_alone(pairs, model):
+    class Looks:
+        """In place of the detector's loss: the sum of the images that it was shown, once per person."""
+
+        def detection(self, images, boxes):
+            self.seen = len(images)
+            return sum(len(each) * image.sum() for image, each in zip(images, boxes)), {}
+
+    batch = collate([samples(pairs, 0.0)[index] for index in range(3)])
+    assert batch["boxes"] == [None] * 3
+    plain = InstructionObjective(model)(model, batch)[0]
+    objective = InstructionObjective(model, detection=(looks := Looks()), weight=0.01)
+    assert objective(model, batch)[0] == plain
+    batch["boxes"] = [None, torch.rand(2, 4), torch.zeros(0, 4)]
+    total, parts = objective(model, batch)
+    shown = merge_luma(refine(model, batch)[1:2], split_luma(batch["visible"][1:2])[1]).sum()
+    assert looks.seen == 2
+    assert parts["detection"].item() == pytest.approx(2 * shown.item() / 3, rel=1e-5)
+    assert (total - plain).item() == pytest.approx(0.01 * 2 * shown.item() / 3, rel=1e-3)
 
 
 def test_a_model_that_keeps_to_answers_has_no_loss(pairs, model):

@@ -8,15 +8,17 @@ import torch
 
 from fusionlib.data import Pair
 from fusionlib.data.color import split_luma
+from fusionlib.data.degradation import KINDS
 from fusionlib.data.image_io import write_image
 from fusionlib.data.synthetic import scene as scenes
-from fusionlib.feedback.controls import UNRELATED
+from fusionlib.feedback.controls import UNRELATED, as_numbers
 from fusionlib.feedback.damage_words import PHRASES, describe
 from fusionlib.feedback.text_encoder import DIM, encode
 from fusionlib.models import FusionNetwork, TextGuidedFusion
 from fusionlib.training.instructions import RESTORE, InstructionDataset
 from fusionlib.training.objectives import InstructionObjective
 from fusionlib.training.restoration import DamagedPair, RestorationSamples, damage_pairs
+from fusionlib.utils.errors import FusionError
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,47 @@ def test_a_sample_is_a_crop_of_both_pairs_at_one_place(damaged):
         fitting += away == {1.0}
         assert torch.equal(samples.sample(seed)["visible"], sample["visible"])
     assert 10 < fitting < 30
+
+
+def test_numbers_stand_for_the_words(damaged):
+    rows = as_numbers([("rain", "visible", 0.25), ("stripe noise", "ir", 0.75)])
+    assert rows.shape == (len(KINDS), DIM) and torch.equal(rows[:, : len(KINDS)], torch.eye(len(KINDS)))
+    expected = [0.25 * (kind == ("rain", "visible")) + 0.75 * (kind == ("stripe noise", "ir")) for kind in KINDS]
+    assert rows[:, len(KINDS) : 2 * len(KINDS)].diag().tolist() == expected and rows.sum() == len(KINDS) + 1
+    words, numbers = RestorationSamples(damaged, 64), RestorationSamples(damaged, 64, "numbers")
+    fitting = 0
+    for seed in range(60):  # the same pairs, half of the time their own numbers
+        sample, random = numbers.sample(seed), Random(seed)
+        pair = random.choice(damaged)
+        assert sample["name"] == words.sample(seed)["name"] == pair.name
+        said = [rows for rows in (pair.damages, pair.found, []) if torch.equal(sample["text"], as_numbers(rows))]
+        fitting += bool(said and said[0])
+    assert 30 < fitting < 60
+    with pytest.raises(FusionError, match="restoration_reads must be one of words, numbers, nothing, but is 'digits'"):
+        RestorationSamples(damaged, 64, "digits")
+
+
+def test_people_are_where_the_crop_shows_them_upright(pairs):
+    ir = torch.zeros(128, 160, dtype=torch.uint8)
+    ir[40:80, 60:80] = 255  # one bright person
+    folder = pairs[0].ir.parent
+    write_image(folder / "ir-person.png", ir.numpy())
+    person = Pair("Toy", "train", "p", folder / "ir-person.png", pairs[0].visible, np.float32([[60, 40, 80, 80]]),
+                  ("person",))  # fmt: skip
+    made = damage_pairs([person], 12, seed=3, crop=64)
+    samples, shown = RestorationSamples(made, 64), 0
+    for seed in range(60):
+        sample = samples.sample(seed)
+        undamaged = torch.equal(sample["clean_ir"], sample["ir"]) and torch.equal(sample["clean_visible"],
+                                                                                  sample["visible"])  # fmt: skip
+        assert sample["boxes"] is not None or undamaged  # words that do not fit: the target is the damaged image
+        for x1, y1, x2, y2 in (sample["boxes"].tolist() if sample["boxes"] is not None else ()):
+            inside = sample["clean_ir"][0, round(y1) : round(y2), round(x1) : round(x2)]
+            assert inside.mean() > 0.99 and abs(sample["clean_ir"].sum() - inside.sum()) < 1
+            assert min(x1, y1, 64 - x2, 64 - y2) < 0.1 or y2 - y1 == pytest.approx(2 * (x2 - x1), abs=0.1)  # or cut
+            shown += 1
+    assert shown > 5
+    assert all(RestorationSamples(made, 64, "nothing").sample(seed)["boxes"] is not None for seed in range(5))
 
 
 def test_the_target_is_the_stage_1_image_of_the_undamaged_pair(pairs, damaged):
