@@ -131,7 +131,7 @@ PROFILES = {
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(
     PROFILES["small"], name="shipped", threads=1, fusion_epochs=220, variant="wide", instruction_steps=6000,
-    instruction_batch=8, restoration_fraction=0.65,
+    instruction_batch=8, restoration_fraction=0.65, restoration_detection=0.1,
 )
 
 

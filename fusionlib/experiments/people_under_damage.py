@@ -93,8 +93,8 @@ def compare(found: Found, truths: Sequence[Tensor], scenes: Sequence[str], refer
 
     Returns:
         Rows (way, measure): "difference" of average precision, reference minus way, its 95 % interval "low" to "high",
-        and "verdict": better or worse where the interval leaves out 0, equivalent where it lies within `EQUIVALENT`, and
-        otherwise inconclusive.
+        and "verdict": better or worse where the interval leaves out 0, equivalent where it lies within `EQUIVALENT`,
+        and otherwise inconclusive.
     """
     table = paired(found, reference, truths, heights={}, scenes=scenes)
     table = table[table.index.get_level_values(1).isin(MEASURES)]
