@@ -37,7 +37,8 @@ class DetectionObjective:
         self.loss.to(ir.device)
         classes = [torch.full((len(boxes),), self.person) for boxes in batch["boxes"]]
         targets = to_targets([b.cpu() for b in batch["boxes"]], ir.shape[2:], classes).to(ir.device)
-        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets)
+        ignore = to_targets([regions.cpu() for regions in batch["ignore"]], ir.shape[2:])
+        detection, parts = self.loss(self.detector(merge_luma(refined, cbcr)), targets, ignore)
         fidelity, _ = self.fusion_loss(refined, ir, y)
         total = detection + self.fidelity * len(ir) * fidelity
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
