@@ -24,7 +24,7 @@ class Profile:
     scenes_train: int = 0  # embedded scenes to render; 0: real data are needed
     scenes_test: int = 0
     fusion_datasets: tuple[str, ...] = ("LLVIP",)  # for stage 1 (paper 4.1); empty: all with a training part
-    detection_dataset: str = "LLVIP"  # labelled, for Text-DFH (paper 4.1)
+    detection_datasets: tuple[str, ...] = ("LLVIP",)  # labelled, for Text-DFH (paper 4.1); empty: all that have labels
     validation: int = 100  # training pairs set aside to choose the best epoch (ours)
     # stage 1
     channels: tuple[int, int, int] = (4, 8, 8)  # ours
@@ -109,7 +109,7 @@ OUR_FUSION = {
 PROFILES = {
     "quick": Profile(
         name="quick", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0,
-        scenes_train=56, scenes_test=24, fusion_datasets=(), detection_dataset="Scenes", validation=8,
+        scenes_train=56, scenes_test=24, fusion_datasets=(), detection_datasets=("Scenes",), validation=8,
         backend="rules", views="all", fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8,
         fusion_epochs=20, fusion_lr=2e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=1e-3,
@@ -120,7 +120,8 @@ PROFILES = {
     ),
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0, fusion_datasets=(),
-        validation=6, backend="rules", views="all", fusion_balanced=True, fusion_resize=640, fusion_own_size=0.5,
+        detection_datasets=(), validation=6, backend="rules", views="all", fusion_balanced=True,
+        fusion_resize=640, fusion_own_size=0.5,
         fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
         detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8,
         detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
@@ -130,8 +131,8 @@ PROFILES = {
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(
-    PROFILES["small"], name="shipped", threads=1, fusion_epochs=220, variant="wide", instruction_steps=6000,
-    instruction_batch=8, restoration_fraction=0.65, restoration_detection=0.1,
+    PROFILES["small"], name="shipped", threads=1, fusion_epochs=220, variant="wide", dfh_epochs=6,
+    instruction_steps=6000, instruction_batch=8, restoration_fraction=0.8, restoration_detection=0.1,
 )
 
 
@@ -152,6 +153,8 @@ def profile(name: str = "quick", **settings) -> Profile:
         if value is None:
             continue
         kind = type(defaults[key])
+        if kind is tuple and isinstance(value, str):
+            value = (value,) if value else ()
         try:
             changed[key] = tuple(value) if kind is tuple else kind(value)
         except (TypeError, ValueError):

@@ -8,12 +8,18 @@ from defusedxml import DTDForbidden, ElementTree
 
 from fusionlib.data.pairs import Problem
 
+#: The class of regions in which nothing is counted: people too many, too small or too hidden to be boxed one by one.
+IGNORE = "ignore"
+
 # Class names in the data sets -> one canonical name each (LLVIP: person; M3FD: People, Car, Bus, Motorcycle, Lamp,
-# Truck; MSRS: person, bike, car).
+# Truck; MSRS: person, bike, car). Regions to ignore have the names of VisDrone, KITTI, CityPersons (a "person group"),
+# KAIST and CVC ("person?"). "people" is a person, as M3FD means it, though KAIST calls a group so.
 CLASSES = {
     "person": "person", "people": "person", "pedestrian": "person",
     "car": "car", "bus": "bus", "truck": "truck", "lamp": "lamp",
     "motorcycle": "motorcycle", "motorbike": "motorcycle", "bicycle": "bicycle", "bike": "bicycle",
+    **dict.fromkeys(("ignore", "ignored", "ignore region", "ignore regions", "ignored region", "ignored regions",
+                     "dontcare", "don't care", "person?", "person group", "crowd"), IGNORE),
 }
 
 # Class indices of YOLO files without a classes.txt beside them. In the detection labels of MSRS, 0 is seen on people

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from fusionlib.data.annotations import IGNORE
 from fusionlib.data.augment import augment, random_exposure, random_levels
 from fusionlib.data.color import split_luma
 from fusionlib.data.image_io import image_size
@@ -130,13 +131,14 @@ def collate(samples: list[dict]) -> dict[str, Tensor | list[Tensor]]:
         "text": pad_sequence(text, batch_first=True),
         "mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
         "boxes": [s["boxes"] for s in samples],
+        "ignore": [s.get("ignore", torch.zeros(0, 4)) for s in samples],
         "instruction": [s.get("instruction", "") for s in samples],
         "name": [s["name"] for s in samples],
     }
 
 
 class DetectionDataset(PairDataset):
-    """Whole images with the boxes of people and text features, for stage 2.
+    """Whole images with the boxes of people, regions to ignore and text features, for stage 2.
 
     `pairs` are labelled; `size` is the (H, W) of all samples, see `letterbox`; `text` holds the features [L,D] of each
     pair's answer, in the order of pairs. `train` augments by flips; pairs whose labels are in `sided`, because their
@@ -159,8 +161,11 @@ class DetectionDataset(PairDataset):
         """A whole image."""
         pair = self.pairs[index]
         ir, visible = self.images(index, lambda pair: letterbox(*load(pair), self.size)[:2])
-        ir, visible, boxes = self.augmented(index, ir, visible, people(pair, self.size))
-        return {"ir": ir, "visible": visible, "boxes": boxes, "text": self.text[index], "name": pair.label}
+        boxes, ignore = people(pair, self.size), ignored(pair, self.size)
+        ir, visible, moved = self.augmented(index, ir, visible, torch.cat([boxes, ignore]))  # which drops none of them
+        boxes, ignore = moved.split([len(boxes), len(ignore)])
+        return {"ir": ir, "visible": visible, "boxes": boxes, "ignore": ignore, "text": self.text[index],
+                "name": pair.label}
 
 
 class SliceDataset(DetectionDataset):
@@ -176,7 +181,16 @@ class SliceDataset(DetectionDataset):
 
 def people(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:
     """Boxes of the people in a labelled pair, [N,4] xyxy in pixels of the file, or of the letterbox of `size`."""
-    boxes = torch.from_numpy(pair.boxes[[c == PERSON for c in pair.classes]]).float().reshape(-1, 4)
+    return _boxes(pair, PERSON, size)
+
+
+def ignored(pair: Pair, size: tuple[int, int] | None = None) -> Tensor:
+    """Regions of a labelled pair in which a detection is neither right nor wrong, [N,4] as those of `people`."""
+    return _boxes(pair, IGNORE, size)
+
+
+def _boxes(pair, name, size):
+    boxes = torch.from_numpy(pair.boxes[[c == name for c in pair.classes]]).float().reshape(-1, 4)
     return boxes if size is None else boxes * letterbox_scale(image_size(pair.ir), size)
 
 

@@ -7,10 +7,14 @@ users' recordings; data/README.md draws the trees.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fusionlib.data.annotations import read_labels
+import numpy as np
+
+from fusionlib.data import scenes
+from fusionlib.data.annotations import IGNORE, read_labels
 from fusionlib.data.image_io import IMAGE_SUFFIXES, image_size
 from fusionlib.data.pairs import Pair, Problem, size_mismatch
 from fusionlib.utils.errors import FusionError
@@ -85,10 +89,11 @@ def survey(root, names=None) -> Report:
     for name, folder in found.items():
         if names is None or name in names:
             before = len(report.pairs) + len(report.problems)
-            for split, ir, visible, labels in _image_folders(folder):
-                _add_pairs(report, name, split, ir, visible, labels)
+            _add_data_set(report, name, folder, list(_image_folders(folder)))
             if len(report.pairs) + len(report.problems) == before:
                 report.notes.append(f"{name} is skipped: its folders hold no png, jpg, bmp or tiff image")
+    pairs, copies = scenes.without_copies(report.pairs, list(OFFICIAL.values()))
+    report.pairs, report.notes = scenes.by_number(pairs), report.notes + copies
     if Path(root) not in found.values():
         for folder in _folders(Path(root)):
             if not any(folder == f or folder in f.parents for f in found.values()):
@@ -106,7 +111,9 @@ def pair_folders(ir_dir, visible_dir, labels_dir=None, dataset: str | None = Non
         if not folder.is_dir():
             raise FusionError(f"{folder}: expected a folder of images or labels, found none; check the path")
     report = Report(ir_dir.parent)
-    _add_pairs(report, dataset or ir_dir.resolve().parent.name, split, ir_dir, visible_dir, labels_dir)
+    folders = [(split, ir_dir, visible_dir, labels_dir)]
+    _add_data_set(report, dataset or ir_dir.resolve().parent.name, ir_dir.parent, folders)
+    report.pairs = scenes.by_number(report.pairs)
     return report.require_pairs()
 
 
@@ -152,8 +159,13 @@ def _labels(folder, split):
 
 
 def _name(folder):
-    """The official name where the folder's name begins with it, otherwise the folder's name."""
+    """The official name where the folder's name begins with it, otherwise the folder's name.
+
+    MSRS_labelled keeps its name: it is a choice of frames that somebody else labelled, and not the release.
+    """
     name = folder.resolve().name
+    if re.search("label+ed", name.lower()):
+        return name
     if name.lower().startswith("m3fd_detection"):
         return "M3FD_Detection"  # 4,200 images other than those of M3FD_Fusion, with the same numbers
     if _child(folder, ["cropinfrared"]):
@@ -161,7 +173,20 @@ def _name(folder):
     return OFFICIAL.get(re.split(r"[-_ .]", name.lower())[0], name)
 
 
-def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir):
+def _add_data_set(report, dataset, folder, image_folders):
+    """Add the pairs of a data set with their scenes, and its problems, to the report."""
+    known, problems = scenes.table(folder)
+    report.problems += problems
+    before = len(report.pairs)
+    for split, ir, visible, labels in image_folders:
+        _add_pairs(report, dataset, split, ir, visible, labels, known)
+    added = report.pairs[before:]
+    if known and (unknown := [pair.name for pair in added if not pair.scene]):
+        report.notes.append(f"{len(unknown)} of {len(added)} pairs of {dataset} have no scene in its table, the first "
+                            f"is {unknown[0]}")
+
+
+def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir, known: Mapping[str, tuple[str, bool]]):
     """Add the pairs of two folders, and their problems, to the report."""
     ir_files, visible_files = (files_by_stem(report, folder, IMAGE_SUFFIXES) for folder in (ir_dir, visible_dir))
     label_files = files_by_stem(report, labels_dir, (".xml", ".txt")) if labels_dir else {}
@@ -188,7 +213,11 @@ def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir):
         if stem in label_files:
             boxes, classes, problems = read_labels(label_files[stem], sizes[0], dataset)
             report.problems += problems
-        report.pairs.append(Pair(dataset, split, stem, ir, visible, boxes, classes))
+        scene, complete = known.get(stem, ("", True))
+        if boxes is not None and not complete:  # anybody may be anywhere
+            boxes = np.concatenate([boxes, np.float32([[0, 0, *sizes[0][::-1]]])])
+            classes = (*classes, IGNORE)
+        report.pairs.append(Pair(dataset, split, stem, ir, visible, boxes, classes, scene))
 
 
 def files_by_stem(report, folder, suffixes):

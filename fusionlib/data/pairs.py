@@ -17,7 +17,8 @@ class Pair:
 
     `split` is "train", "test" or "" (the data set has no official split); `name` is the stem of the files, unique
     within data set and split. `boxes` [N,4] float32 are xyxy in pixels, `classes` has one lower-case name per box
-    ("person" for people and pedestrians). Both are None for an unlabelled pair and empty for one without objects.
+    ("person" for people and pedestrians, "ignore" for a region in which nothing is counted). Both are None for an
+    unlabelled pair and empty for one without objects. `scene` is the name of the scene, "" if unknown.
     """
 
     dataset: str
@@ -27,6 +28,7 @@ class Pair:
     visible: Path
     boxes: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
+    scene: str = ""
 
     @property
     def label(self) -> str:
@@ -36,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file: `kind` is partner, duplicate, size, unreadable, label, class or volume."""
+    """What is wrong with one file: `kind` is partner, duplicate, size, unreadable, label, class, scene or volume."""
 
     path: Path
     kind: str

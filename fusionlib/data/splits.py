@@ -7,6 +7,7 @@ official release is fixed without the data, and an incomplete copy loses only th
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fusionlib.config import Profile
+from fusionlib.data import scenes
 from fusionlib.data.image_io import decode_image
 from fusionlib.data.layouts import SPLITS
 from fusionlib.data.pairs import Pair, Problem
@@ -37,25 +39,61 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
     `rules` are the committed ones by default. Returns {"train": [...], "test": [...]}, sorted by data set and within it
     by rank, so the first n are a random sample too. Train pairs come from the official train split, test pairs from the
     test split or from an official data set without splits, less the train pairs that its rule names; any other data set
-    without splits, such as a user's folders, is divided. Where there are fewer pairs than the rule asks for, all are
-    taken; see `summary`.
+    without splits, such as a user's folders, is divided, where it has several scenes by whole scenes. Where there are
+    fewer pairs than the rule asks for, all are taken; see `summary`.
     """
     rules = rules or load_rules()
-    chosen = {split: [] for split in SPLITS}
-    for dataset in sorted({pair.dataset for pair in pairs}):
-        ranked = sorted((p for p in pairs if p.dataset == dataset),
-                        key=lambda p: _sha256(f"{rules['seed']}/{p.dataset}/{p.name}".encode()))
-        if dataset not in rules["datasets"] and not any(pair.split for pair in ranked):
-            train = int(len(ranked) * rules["other"]["unsplit_train"])
-            candidates = {"train": ranked[:train], "test": ranked[train:]}
+    ranked, chosen, sides = {}, {}, {}  # sides: the split of each scene so far
+    for pair in sorted(pairs, key=lambda p: (p.dataset, _rank(rules, p.dataset, p.name))):
+        ranked.setdefault(pair.dataset, []).append(pair)
+    divided = {name for name, of in ranked.items() if name not in rules["datasets"] and not any(p.split for p in of)}
+    for dataset in sorted(ranked, key=lambda name: name in divided):
+        if dataset in divided:
+            chosen[dataset] = _divide(ranked[dataset], sides, rules)
         elif isinstance(named := _requested(rules, dataset, "train"), list):
-            candidates = {"train": [p for p in ranked if p.name in named],
-                          "test": [p for p in ranked if p.name not in named]}  # fmt: skip
+            chosen[dataset] = {"train": [p for p in ranked[dataset] if p.name in named],
+                               "test": [p for p in ranked[dataset] if p.name not in named]}  # fmt: skip
         else:
-            candidates = {split: [pair for pair in ranked if (pair.split or "test") == split] for split in SPLITS}
+            chosen[dataset] = {s: [p for p in ranked[dataset] if (p.split or "test") == s] for s in SPLITS}
         for split in SPLITS:
-            chosen[split] += candidates[split][:_count(_requested(rules, dataset, split))]
-    return chosen
+            for pair in chosen[dataset][split]:
+                if pair.scene:
+                    sides.setdefault(pair.scene, split)
+    return {split: [pair for dataset in ranked for pair in
+                    chosen[dataset][split][:_count(_requested(rules, dataset, split))]] for split in SPLITS}
+
+
+def _rank(rules, dataset, name):
+    return _sha256(f"{rules['seed']}/{dataset}/{name}".encode())
+
+
+def _divide(ranked, sides, rules):
+    """Divide the pairs of a data set by whole scenes, which are ranked like pairs; a single scene by pairs.
+
+    A scene that is in another data set too (`sides`), or has a pair that a rule names, keeps its side. The others are
+    added to the train pairs as long as that brings their number nearer to the share asked for.
+    """
+    named = {name for rule in rules["datasets"].values() if isinstance(rule["train"], list) for name in rule["train"]}
+    sides = dict.fromkeys((pair.scene for pair in ranked if pair.scene and pair.name in named), "train") | sides
+    keys = [pair.scene or pair.name for pair in ranked]
+    if len(set(keys)) == 1 and ranked[0].scene not in sides:
+        keys = [pair.name for pair in ranked]
+    groups = {}
+    for key, pair in zip(keys, ranked):
+        groups.setdefault(key, []).append(pair)
+    train = [name for name, group in groups.items() if sides.get(group[0].scene) == "train"]
+    free = [name for name, group in groups.items() if group[0].scene not in sides]
+    free.sort(key=lambda name: _rank(rules, ranked[0].dataset, name))
+    missing = int(len(ranked) * rules["other"]["unsplit_train"]) - sum(len(groups[name]) for name in train)
+    if len(train) + len(free) == len(groups) > 1:
+        free = free[:-1]  # something to test on
+    for name in free:
+        if abs(missing - len(groups[name])) < abs(missing):
+            train.append(name)
+            missing -= len(groups[name])
+    chosen = {pair.label for name in train for pair in groups[name]}
+    return {"train": [pair for pair in ranked if pair.label in chosen],
+            "test": [pair for pair in ranked if pair.label not in chosen]}
 
 
 def _requested(rules, dataset, split):
@@ -122,7 +160,7 @@ def _pair(entry, manifest, root, verify):
     boxes = None if entry["boxes"] is None else np.array(entry["boxes"], np.float32).reshape(-1, 4)
     classes = None if entry["boxes"] is None else tuple(entry["classes"])
     files = root / entry["ir"], root / entry["visible"]
-    return Pair(entry["dataset"], entry["split"], entry["name"], *files, boxes, classes)
+    return Pair(entry["dataset"], entry["split"], entry["name"], *files, boxes, classes, entry.get("scene", ""))
 
 
 def fingerprint(path) -> str:
@@ -146,7 +184,7 @@ def _entry(pair, root, problems):
         "dataset": pair.dataset, "split": pair.split, "name": pair.name,
         "ir": _relative(pair.ir, root), "visible": _relative(pair.visible, root), **hashes, "size": [height, width],
         "boxes": None if pair.boxes is None else pair.boxes.tolist(),
-        "classes": None if pair.classes is None else list(pair.classes),
+        "classes": None if pair.classes is None else list(pair.classes), "scene": pair.scene,
     }
 
 
@@ -183,9 +221,9 @@ def _load_json(path, wanted):
 
 @dataclass(frozen=True)
 class Parts:
-    """The pairs by their use, see `parts`. Detection needs labelled pairs of `detection_dataset`."""
+    """The pairs by their use, see `parts`. Detection needs labelled pairs of `detection_datasets`."""
 
-    detection_dataset: str
+    detection_datasets: tuple[str, ...]
     fusion_train: list[Pair]
     fusion_validation: list[Pair]
     dfh_train: list[Pair]
@@ -213,9 +251,9 @@ class Parts:
         """Raise FusionError, naming the labelled data sets, where labels are missing to train or to test detection."""
         if not self.dfh_train or not self.dfh_validation or not self.labelled_test:
             raise FusionError(
-                f"detection needs labelled training and test pairs of {self.detection_dataset}, found "
-                f"{len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add its labels, or "
-                f"set detection_dataset to another one (labelled data sets: {', '.join(self.labelled_sets) or 'none'})"
+                f"detection needs labelled training and test pairs of {', '.join(self.detection_datasets) or 'any'}, "
+                f"found {len(self.dfh_train) + len(self.dfh_validation)} and {len(self.labelled_test)}: add labels, or "
+                f"set detection_datasets to others (labelled data sets: {', '.join(self.labelled_sets) or 'none'})"
             )
 
 
@@ -223,25 +261,38 @@ def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     """Divide the pairs of a split between the stages.
 
     Stage 1 learns from the training pairs of the data sets `fusion_datasets` (all if empty), stage 2 from the labelled
-    ones of `detection_dataset`. Of each, `validation` pairs, but at most a fifth, evenly spaced, are held out to choose
-    the best epoch. Without a detector, both stages learn from the same pairs.
+    ones of `detection_datasets` (all if empty). Of each, `validation` pairs, but at most a fifth, evenly spaced, are
+    held out to choose the best epoch, for stage 2 of scenes that it is not trained on. Without a detector, both stages
+    learn from the same pairs.
     """
     train, test = split["train"], split["test"]
+    labelled_sets = sorted({p.dataset for p in train + test if p.boxes is not None})
+    detection = settings.detection_datasets or tuple(labelled_sets)
     fusion = [p for p in train if not settings.fusion_datasets or p.dataset in settings.fusion_datasets]
-    labelled = [p for p in train if p.boxes is not None and p.dataset == settings.detection_dataset]
-    return Parts(
-        settings.detection_dataset, *_hold_out(fusion, settings.validation),
-        *_hold_out(labelled if settings.detector else fusion, settings.validation), test,
-        [p for p in test if p.boxes is not None and p.dataset == settings.detection_dataset],
-        sorted({p.dataset for p in train + test if p.boxes is not None}),
-    )
+    labelled, labelled_test = ([p for p in pairs if p.boxes is not None and p.dataset in detection]
+                               for pairs in (train, test))
+    of_fusion = _hold_out(fusion, settings.validation, list(range(len(fusion))))
+    of_detection = _hold_out(labelled, settings.validation, scenes.names(labelled)) if settings.detector else of_fusion
+    return Parts(detection, *of_fusion, *of_detection, test, labelled_test, labelled_sets)
 
 
-def _hold_out(pairs: list[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs."""
-    step = len(pairs) // max(1, min(count, len(pairs) // 5)) or 1
-    validation = pairs[step - 1 :: step][: max(1, count)]
-    return [p for p in pairs if not any(p is q for q in validation)], validation
+def _hold_out(pairs: list[Pair], count: int, of_pair: list) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs, which share no scene where there are several; `of_pair` is the scene of each.
+
+    The scenes of evenly spaced pairs come first, then those of their neighbours, and so on, as long as they fit; scenes
+    of more than a third of what is held out come last, for variety. At least the smallest is held out.
+    """
+    if len(set(of_pair)) == 1:
+        of_pair = list(range(len(pairs)))
+    sizes, wanted = Counter(of_pair), max(1, min(count, len(pairs) // 5))
+    step = len(pairs) // wanted or 1
+    held_out = Counter()
+    spaced = [scene for start in range(step)[::-1] for scene in of_pair[start::step]]
+    for scene in sorted(spaced, key=lambda scene: max(sizes[scene], wanted // 3)):
+        if scene not in held_out and (not held_out or held_out.total() + sizes[scene] <= wanted):
+            held_out[scene] = sizes[scene]
+    return ([p for p, scene in zip(pairs, of_pair) if scene not in held_out],
+            [p for p, scene in zip(pairs, of_pair) if scene in held_out])
 
 
 def balanced(pairs: Sequence[Pair]) -> list[Pair]:

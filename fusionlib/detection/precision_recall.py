@@ -27,15 +27,16 @@ _RECALLS = np.linspace(0, 1, 101)
 _FPPI = np.logspace(-2, 0, 9)
 
 
-def average_precision(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
-                      class_index: int = 0) -> dict[str, float]:
+def average_precision(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
+                      ignore: Sequence[torch.Tensor] | None = None) -> dict[str, float]:
     """COCO average precision of one class: the first three values of `measure`, and the counts "images" and "boxes"."""
-    values = measure(predictions, truths, class_index, heights={})
+    values = measure(predictions, truths, class_index, {}, ignore)
     return {name: values[name] for name in ("mAP@.5", "mAP@.75", "mAP@.5:.95", "images", "boxes")}
 
 
 def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
-            heights: Mapping[str, tuple[float, float]] = HEIGHTS) -> dict[str, float]:
+            heights: Mapping[str, tuple[float, float]] = HEIGHTS,
+            ignore: Sequence[torch.Tensor] | None = None) -> dict[str, float]:
     """Detection measures of one class over a set of images.
 
     Images without labels must not be passed: an empty list of truths makes every detection a false positive.
@@ -46,6 +47,8 @@ def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
         class_index: predictions of other classes are ignored.
         heights: ranges of box height by name, low <= height < high, in pixels. As COCO does with areas, true boxes
             outside the range, their detections, and unmatched detections outside are ignored.
+        ignore: per image [k, 4], regions as COCO's `iscrowd`: a detection that matches no true box is no false positive
+            where the share of its area that lies in one of them reaches the overlap asked for. None: no such regions.
 
     Returns:
         "mAP@.5", "mAP@.75", "mAP@.5:.95": COCO average precision, 0..1, higher is better (Lin et al., ECCV 2014): the
@@ -63,18 +66,18 @@ def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
         FusionError: lists of different length, boxes with NaN, reversed corners or (truths) no area, a wrong shape, or
             an impossible range of heights.
     """
-    matches = match(predictions, truths, class_index, heights)
+    matches = match(predictions, truths, class_index, heights, ignore)
     counts = {f"boxes {name}": int(one.boxes.sum()) for name, one in matches.ranges.items() if name}
     return count_once(matches) | counts | {"images": matches.images, "boxes": int(matches.ranges[""].boxes.sum())}
 
 
-def miss_rate_curve(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
-                    class_index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def miss_rate_curve(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
+                    ignore: Sequence[torch.Tensor] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The curve behind "LAMR": false positives per image and miss rate at an overlap of .5, by falling score.
 
     Arguments as for `measure`. Returns two arrays [detections of the class]; the miss rate is NaN without a true box.
     """
-    matches = match(predictions, truths, class_index, {})
+    matches = match(predictions, truths, class_index, {}, ignore)
     boxes, curves = matches.ranges[""]
     fppi, miss = _miss_rates(curves[0], np.maximum(boxes.sum(keepdims=True), 1), np.ones((1, matches.images), int))
     return fppi[0], miss[0] if boxes.any() else np.full_like(miss[0], np.nan)
@@ -94,21 +97,25 @@ class Matches(NamedTuple):
     ranges: dict[str, Range]  # "" holds all heights
 
 
-def match(predictions, truths, class_index, heights) -> Matches:
+def match(predictions, truths, class_index, heights, ignore=None) -> Matches:
     """Check the input (see `measure`) and match it by pycocotools, once per range of heights and overlap."""
     if len(predictions) != len(truths):
         raise FusionError(f"Detection measures need one list of predictions per image, found {len(predictions)} for "
+                          f"{len(truths)} images.")
+    if ignore is not None and len(ignore) != len(truths):
+        raise FusionError(f"Detection measures need one list of regions to ignore per image, found {len(ignore)} for "
                           f"{len(truths)} images.")
     for name, (low, high) in heights.items():
         if not name or not 0 <= low < high:
             raise FusionError(f"heights {name!r}: expected a name and (low, high) with 0 <= low < high, found "
                               f"({low}, {high}).")
     truths = [_checked(rows, 4, f"truths of image {i}") for i, rows in enumerate(truths)]
+    ignore = [_checked(rows, 4, f"regions to ignore of image {i}") for i, rows in enumerate(ignore or ())]
     detections = [_checked(rows, 6, f"predictions of image {i}") for i, rows in enumerate(predictions)]
     detections = [rows[rows[:, 5] == class_index, :5] for rows in detections]
     ranges = {"": (0, np.inf), **heights}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress with print
-        run = COCOeval(_coco(truths), _coco(detections), "bbox")
+        run = COCOeval(_coco(truths, ignore), _coco(detections), "bbox")
         run.params.areaRng = [[low, np.nextafter(high, 0)] for low, high in ranges.values()]  # both ends count
         run.params.maxDets = [100]
         run.evaluate()
@@ -135,14 +142,18 @@ def _checked(rows, columns, what):
     return rows
 
 
-def _coco(boxes):
-    """A COCO data set of boxes [n, 4], or [n, 5] with scores, per image; their height takes the place of the area."""
+def _coco(boxes, ignore=()):
+    """A COCO data set of boxes [n, 4], or [n, 5] with scores, per image, and of regions to ignore [k, 4].
+
+    Their height takes the place of the area.
+    """
     coco, annotations = COCO(), []
-    for image, rows in enumerate(boxes):
-        for x1, y1, x2, y2, *score in rows.tolist():
-            annotations.append({"id": len(annotations) + 1,  # from 1: pycocotools takes the id 0 for "not matched"
-                                "image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
-                                "area": y2 - y1, "iscrowd": 0, **dict(zip(["score"], score))})
+    for iscrowd, images in enumerate((boxes, ignore)):
+        for image, rows in enumerate(images):
+            for x1, y1, x2, y2, *score in rows.tolist():
+                annotations.append({"id": len(annotations) + 1,  # from 1: pycocotools takes the id 0 for "not matched"
+                                    "image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
+                                    "area": y2 - y1, "iscrowd": iscrowd, **dict(zip(["score"], score))})
     coco.dataset = {"images": [{"id": image} for image in range(len(boxes))], "annotations": annotations,
                     "categories": [{"id": 1, "name": "object"}]}
     coco.createIndex()

@@ -61,7 +61,9 @@ class YOLOv5Loss(nn.Module):
     `loss(maps, targets)` takes the network's three raw maps [B, 3, h, w, 5 + num_classes] and targets [n, 6] (image,
     class, x, y, w, h in fractions of the image size) and returns the scalar total and the detached terms
     {"box", "obj", "cls"}: with their gains, without the factor of the batch size. Computed in float32 for maps of any
-    precision. With one class the class term is 0; without targets only the objectness term remains.
+    precision. With one class the class term is 0; without targets only the objectness term remains. In cells whose
+    centre lies in one of the regions `ignore` [k, 6], rows as of targets, objectness costs nothing unless a target is
+    matched there: nobody knows who else is there (ours).
 
     Args:
         anchors: [3, 3, 2] width and height in pixels.
@@ -76,7 +78,8 @@ class YOLOv5Loss(nn.Module):
         self.num_classes = num_classes
         self.hyp = {**HYP, **(hyp or {})}
 
-    def forward(self, maps: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, maps: list[torch.Tensor], targets: torch.Tensor,
+                ignore: torch.Tensor | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Maps 3 x [B, 3, h, w, 5 + num_classes] and targets [n, 6] -> (total, {"box", "obj", "cls"})."""
         targets = targets.to(maps[0].device, torch.float32)
         if targets.ndim != 2 or targets.shape[1] != 6:
@@ -101,10 +104,24 @@ class YOLOv5Loss(nn.Module):
                 wanted[cells] = (1 - loss.detach()).clamp(min=0)
                 if self.num_classes > 1:
                     cls = cls + weight * bce(p[:, 5:], one_hot(label, self.num_classes).to(p))
-            obj = obj + balance * bce(raw[..., 4], wanted)
+            obj = obj + balance * bce(raw[..., 4], wanted, self.counted(wanted, cells, ignore))
         box, obj, cls = self.hyp["box"] * box, self.hyp["obj"] * obj, self.hyp["cls"] * cls
         terms = {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
         return (box + obj + cls) * len(maps[0]), terms
+
+    @staticmethod
+    def counted(wanted: torch.Tensor, cells: tuple[torch.Tensor, ...], ignore: torch.Tensor | None):
+        """The weight of each cell's objectness, 0 or 1, [B, 3, h, w] as `wanted`; None where all count."""
+        if ignore is None or not len(ignore):
+            return None
+        image, _, *box = ignore.to(wanted.device, torch.float32).T[..., None]
+        x, y = ((torch.arange(side, device=wanted.device) + 0.5) / side for side in wanted.shape[:1:-1])
+        inside_x, inside_y = (((at - box[i]).abs() <= box[i + 2] / 2).float() for i, at in enumerate((x, y)))
+        inside = inside_y[:, :, None] * inside_x[:, None]  # [k, h, w]
+        regions = torch.zeros_like(wanted[:, 0]).index_add(0, image.flatten().long(), inside)
+        weight = (regions == 0).to(wanted)[:, None].repeat(1, wanted.shape[1], 1, 1)
+        weight[cells] = 1
+        return weight
 
     def match(self, size: Sequence[int], anchors: torch.Tensor, targets: torch.Tensor):
         """Match targets to the cells and anchors of one map.

@@ -108,8 +108,9 @@ class AblationStudy:
     def budget(self) -> str:
         """The budget of every experiment, in words."""
         p = self.run.profile
-        return (f"labelled pairs of {p.detection_dataset}: {len(self.train)}, epochs: {p.ablation_epochs}, batch: "
-                f"{p.dfh_batch}, learning rate: {p.dfh_lr:g} ({p.schedule}), seeds: {p.ablation_seeds}")
+        return (f"labelled pairs of {', '.join(self.run.parts.detection_datasets)}: {len(self.train)}, "
+                f"epochs: {p.ablation_epochs}, batch: {p.dfh_batch}, learning rate: {p.dfh_lr:g} ({p.schedule}), "
+                f"seeds: {p.ablation_seeds}")
 
     def answers(self, text: str, pairs: Sequence[Pair], seed: int) -> list[store.Answer]:
         """The texts for pairs, with features of controls zero-padded or cut to the dimension of the answers.

@@ -125,7 +125,7 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
                           "other weights to retrain from.")
     if not len(train) or not any(map(len, validation.truths)):
         raise FusionError(f"a detector is retrained on labelled pairs and chosen by others with people in them, found "
-                          f"{len(train)} and {len(validation)}: add labels, or set detection_dataset to another one.")
+                          f"{len(train)} and {len(validation)}: add labels, or set detection_datasets to others.")
     images = [[pair.label, file_fingerprint(each.method.image_path(pair)), boxes.tolist()]
               for each in (train, validation) for pair, boxes in zip(each.pairs, each.truths)]
     stage = run.stage(

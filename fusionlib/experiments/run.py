@@ -237,6 +237,7 @@ def _data_root(settings: Profile, folder: Path, data_root: str | Path) -> Path:
 
 
 def fingerprint_pairs(pairs: Sequence[Pair], root: Path) -> str:
-    """Fingerprint of pairs below a root, by path and size of the image files and by labels; nothing is decoded."""
+    """Fingerprint of pairs below a root, by path and size of the image files, labels and scenes; nothing is decoded."""
     return fingerprint([[str(pair.ir.relative_to(root)), pair.ir.stat().st_size, pair.visible.stat().st_size,
-                         None if pair.boxes is None else pair.boxes.tolist()] for pair in pairs])
+                         None if pair.boxes is None else [pair.boxes.tolist(), pair.classes], pair.scene]
+                        for pair in pairs])

@@ -100,7 +100,7 @@ def text_dfh(run: Run) -> Stage:
     parts, settings = run.parts, run.profile
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
-    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_dataset", "amp", "schedule",
+    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_datasets", "amp", "schedule",
                            "validation", "freeze_bn_fraction", "instruction_", "restoration_", "exposure_augmentation",
                            "fusion_loss")
     stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,

@@ -35,18 +35,20 @@ class DetectionObjective:
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
         refined, ir, (y, cbcr) = refine(model, batch), batch["ir"], split_luma(batch["visible"])
-        detection, parts = self.detection(merge_luma(refined, cbcr), batch["boxes"])
+        detection, parts = self.detection(merge_luma(refined, cbcr), batch["boxes"], batch["ignore"])
         fidelity, _ = self.fusion_loss(refined, ir, y)
         total = detection + self.fidelity * len(ir) * fidelity
         return total, {"detection": detection.detach() / len(ir), "fidelity": fidelity.detach(), **parts}
 
-    def detection(self, images: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The detector's loss, summed over images [B,3,H,W] with people [N,4] each, and its parts."""
+    def detection(self, images: Tensor, boxes: Sequence[Tensor], ignore: Sequence[Tensor]
+                  ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        """The detector's loss, summed over images [B,3,H,W] with people [N,4] and regions to ignore each; its parts."""
         self.detector.to(images.device)
         self.loss.to(images.device)
         classes = [torch.full((len(each),), self.person) for each in boxes]
         targets = to_targets([each.cpu() for each in boxes], images.shape[2:], classes).to(images.device)
-        return self.loss(self.detector(images), targets)
+        ignored = to_targets([each.cpu() for each in ignore], images.shape[2:]).to(images.device)
+        return self.loss(self.detector(images), targets, ignored)
 
 
 class FusionObjective:
@@ -92,7 +94,8 @@ class InstructionObjective:
             detection = refined.new_zeros(())
             if labelled:
                 images = merge_luma(refined[labelled], split_luma(batch["visible"][labelled])[1])
-                detection, _ = self.detection.detection(images, [batch["boxes"][number] for number in labelled])
+                boxes, ignore = ([batch[name][number] for number in labelled] for name in ("boxes", "ignore"))
+                detection, _ = self.detection.detection(images, boxes, ignore)
             total = total + self.weight * detection / len(refined)
             parts["detection"] = detection.detach() / len(refined)
         return total, parts

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fusionlib.data.augment import augment
-from fusionlib.data.datasets import people, resize_longer_side
+from fusionlib.data.datasets import ignored, people, resize_longer_side
 from fusionlib.data.degradation import degrade, draw
 from fusionlib.data.pairs import Pair, load
 from fusionlib.feedback.controls import UNRELATED_READ, as_numbers
@@ -26,7 +26,7 @@ from fusionlib.utils.errors import FusionError
 
 LONGER_SIDES = 320, 384, 480, 640  # pixels that images are reduced to, at most: damages are of pixels and of scenes
 UNDAMAGED = 0.1  # of the pairs
-UNRELATED_TEXT, WRONG_TEXT = 0.12, 0.12  # of the samples of damaged pairs; the target is then the damaged image
+UNRELATED_TEXT, WRONG_TEXT = 0.08, 0.08  # of the samples of damaged pairs; the target is then the damaged image
 ANALYST = 0.4  # of the samples: the words of `describe` about what was found, not of `paraphrase` about what is there
 FALLING = "rain", "snow"  # they fall down, so their images are not turned
 READS = "words", "numbers", "nothing"  # what a network is given about damages
@@ -38,7 +38,7 @@ Damages = list[tuple[str, str, float]]  # name, "ir" or "visible", level in 0..1
 class DamagedPair:
     """A pair before and after, infrared and visible as bytes [4,H,W], with its damages and those that were found.
 
-    `boxes` are the people [N,4], xyxy in pixels; None without labels.
+    `boxes` [N,5] are xyxy in pixels, and 0 for people or 1 for a region to ignore; None without labels.
     """
 
     name: str
@@ -62,16 +62,20 @@ def damage_pairs(pairs: Sequence[Pair], count: int, seed: int, crop: int) -> lis
         damages = [] if random.random() < UNDAMAGED else draw(random.randrange(2**31))
         stored = _bytes(degrade(*clean, damages, random.randrange(2**31)))
         damaged = stored / 255
-        boxes = None if pair.boxes is None else people(pair) * (clean[0].shape[1] / height)
+        boxes = None
+        if pair.boxes is not None:
+            both = torch.cat([people(pair), ignored(pair)]) * (clean[0].shape[1] / height)
+            boxes = torch.cat([both, (torch.arange(len(both)) >= len(people(pair)))[:, None]], 1)
         made.append(DamagedPair(pair.label, _bytes(clean), stored, damages, detect(damaged[:1], damaged[1:]), boxes))
     return made
 
 
 class RestorationSamples:
-    """Crops of damaged pairs with words: {"ir", "visible", "clean_ir", "clean_visible", "text", "boxes"}, from a seed.
+    """Crops of damaged pairs with words: {"ir", "visible", "clean_ir", "clean_visible", "text", "boxes", "ignore"}.
 
     clean_ir and clean_visible are what stage 1 shall make the target of: the undamaged crop, or the damaged one where
-    the words do not fit. "boxes" are the people, and None where the pair has no labels or the words do not fit.
+    the words do not fit. "boxes" are the people, and None where the pair has no labels or the words do not fit, and
+    "ignore" the regions to ignore.
 
     Args:
         pairs: to cut out of.
@@ -96,8 +100,12 @@ class RestorationSamples:
         *both, boxes = augment(*both, pair.boxes if fits else None, seed=random.randrange(2**31), crop=self.crop,
                                rotate=0 if upright else "quarter")  # fmt: skip
         ir, visible, clean_ir, clean_visible = (torch.cat(both) / 255).split((1, 3, 1, 3))
+        ignore = torch.zeros(0, 4)
+        if boxes is not None:
+            boxes, ignore = (boxes[boxes[:, 4] == kind, :4] for kind in (0, 1))
         return {"ir": ir, "visible": visible, "clean_ir": clean_ir, "clean_visible": clean_visible, "boxes": boxes,
-                "text": encode_one(said) if isinstance(said, str) else as_numbers(said), "name": pair.name}
+                "ignore": ignore, "text": encode_one(said) if isinstance(said, str) else as_numbers(said),
+                "name": pair.name}  # fmt: skip
 
     def words(self, pair: DamagedPair, random: Random) -> tuple[str | Damages, bool]:
         """Words to a pair, or damages to be read as numbers, and whether they fit its damages."""

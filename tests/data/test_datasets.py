@@ -1,12 +1,15 @@
 """Which pairs serve what: nothing in two places, and what is missing is told where it is needed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fusionlib.config import Profile
-from fusionlib.data import Pair, choose
+from fusionlib.data import Pair, choose, write_image
+from fusionlib.data.datasets import DetectionDataset, collate, ignored, people
 from fusionlib.data.splits import parts
 from fusionlib.utils.errors import FusionError
 
@@ -16,8 +19,8 @@ def pair(dataset, split, i, labelled):
     return Pair(dataset, split, str(i), Path(f"{i}.png"), Path(f"{i}.jpg"), *labels)
 
 
-def settings(detection_dataset, validation, fusion_datasets=()):
-    return Profile(detection_dataset=detection_dataset, validation=validation, fusion_datasets=fusion_datasets)
+def settings(detection_datasets, validation, fusion_datasets=()):
+    return Profile(detection_datasets=detection_datasets, validation=validation, fusion_datasets=fusion_datasets)
 
 
 def split(labelled=10, unlabelled=5, test=4):
@@ -28,7 +31,7 @@ def split(labelled=10, unlabelled=5, test=4):
 
 
 def test_every_pair_has_one_place():
-    p = parts(split(), settings("A", 2))
+    p = parts(split(), settings(("A",), 2))
     assert p.counts == {"fusion_train": 13, "fusion_validation": 2, "dfh_train": 8, "dfh_validation": 2, "test": 5,
                         "labelled_test": 2}  # fmt: skip
     assert not set(p.dfh_train) & set(p.dfh_validation) and all(x.boxes is not None for x in p.dfh_train)
@@ -37,27 +40,27 @@ def test_every_pair_has_one_place():
 
 
 def test_validation_takes_a_fifth_at_most_and_one_at_least():
-    assert len(parts(split(), settings("A", 100)).dfh_validation) == 2
-    assert len(parts(split(labelled=2), settings("A", 0)).dfh_validation) == 1
+    assert len(parts(split(), settings(("A",), 100)).dfh_validation) == 2
+    assert len(parts(split(labelled=2), settings(("A",), 0)).dfh_validation) == 1
 
 
 @pytest.mark.parametrize("given, dataset", [(split(labelled=0), "A"), (split(labelled=1), "A"), (split(), "C")])
 def test_missing_labels_are_told_where_they_are_needed(given, dataset):
-    p = parts(given, settings(dataset, 2))
+    p = parts(given, settings((dataset,), 2))
     with pytest.raises(FusionError, match=rf"pairs of {dataset}, found .*labelled data sets: A, B"):
         p.require_labels()
 
 
 def test_validation_is_spread_over_data_sets_and_stage_1_keeps_to_its_own():
     given = {"train": [pair(name, "train", i, True) for name in "AB" for i in range(10)], "test": []}
-    p = parts(given, settings("A", 4))
+    p = parts(given, settings(("A",), 4))
     assert [x.dataset for x in p.fusion_validation] == ["A", "A", "B", "B"]
-    p = parts(given, settings("A", 4, fusion_datasets=("B",)))
+    p = parts(given, settings(("A",), 4, fusion_datasets=("B",)))
     assert {x.dataset for x in p.fusion_train + p.fusion_validation} == {"B"} and len(p.fusion_train) == 8
 
 
 def test_nothing_at_all():
-    p = parts({"train": [], "test": []}, settings("A", 3))
+    p = parts({"train": [], "test": []}, settings(("A",), 3))
     assert set(p.counts.values()) == {0}
     with pytest.raises(FusionError, match="labelled data sets: none"):
         p.require_labels()
@@ -69,3 +72,55 @@ def test_a_folder_without_parts_is_divided_but_an_official_one_is_not():
     assert not {p.name for p in own["train"]} & {p.name for p in own["test"]}
     tno = choose([pair("TNO", "", i, False) for i in range(10)])
     assert len(tno["train"]) == 0 and len(tno["test"]) == 10
+
+
+def test_pairs_of_unknown_scenes_are_held_out_at_equal_steps():
+    for n in range(5, 120, 7):
+        train = [pair("A", "train", i, True) for i in range(n)]
+        for count in (1, 3, 8, 100):
+            step = n // max(1, min(count, n // 5))
+            assert [x.name for x in parts({"train": train, "test": []}, settings((), count)).dfh_validation] == [
+                str(i) for i in range(n)][step - 1 :: step][:count]
+
+
+def test_validation_shares_no_scene_with_training():
+    sizes = {"a": 1, "b": 9, "c": 2, "d": 1, "e": 2, "f": 20, "g": 1}  # 36 pairs: a fifth are 7
+    train = [replace(pair(scene, "train", i, True), scene=scene) for scene, size in sizes.items() for i in range(size)]
+    p = parts({"train": train, "test": []}, settings((), 100))
+    assert {x.scene for x in p.dfh_validation} == set("acdeg") and len(p.dfh_validation) == 7
+    assert not {x.scene for x in p.dfh_train} & set("acdeg") and len(p.dfh_train) == 29
+    # no scene is small enough: the smallest
+    p = parts({"train": [x for x in train if x.scene in "bf"], "test": []}, settings((), 2))
+    assert {x.scene for x in p.dfh_validation} == {"b"} and {x.scene for x in p.dfh_train} == {"f"}
+    # one scene alone cannot be kept apart: as where scenes are unknown
+    p = parts({"train": [x for x in train if x.scene == "f"], "test": []}, settings((), 2))
+    assert [x.name for x in p.dfh_validation] == ["9", "19"] and len(p.dfh_train) == 18
+
+
+def test_detection_learns_from_several_data_sets():
+    given = {"train": [pair(name, "train", i, name != "U") for name in "ABCU" for i in range(5)],
+             "test": [pair(name, "test", 0, name != "U") for name in "ACU"]}
+    for asked, found in (((), {"A", "B", "C"}), (("A", "C"), {"A", "C"}), (("B",), {"B"})):
+        p = parts(given, settings(asked, 1))
+        assert {x.dataset for x in p.dfh_train + p.dfh_validation} == found == set(p.detection_datasets)
+        assert {x.dataset for x in p.labelled_test} == found - {"B"}
+        assert {x.dataset for x in p.fusion_train} == set("ABCU")
+    with pytest.raises(FusionError, match=r"test pairs of B, found 5 and 0: .*set detection_datasets .*: A, B, C"):
+        p.require_labels()
+
+
+def test_regions_to_ignore_are_no_people_and_move_with_the_image(tmp_path):
+    boxes = np.float32([[1, 2, 11, 22], [0, 0, 40, 30], [20, 2, 30, 22]])
+    for name in ("ir", "vi"):
+        write_image(tmp_path / f"{name}.png", np.zeros((30, 40), np.uint8))
+    one = Pair("A", "train", "1", tmp_path / "ir.png", tmp_path / "vi.png", boxes, ("person", "ignore", "car"))
+    assert people(one).tolist() == [[1, 2, 11, 22]] and ignored(one).tolist() == [[0, 0, 40, 30]]
+    assert ignored(one, (60, 96)).tolist() == [[0, 0, 80, 60]]  # by the factor of the letterbox
+    samples = DetectionDataset([one], (60, 96), [torch.zeros(1, 4)])
+    flipped = plain = 0
+    for samples.epoch in range(20):
+        batch = collate([samples[0]])
+        assert len(batch["boxes"][0]) == len(batch["ignore"][0]) == 1
+        flipped += batch["boxes"][0].tolist() == [[74, 4, 94, 44]] and batch["ignore"][0].tolist() == [[16, 0, 96, 60]]
+        plain += batch["boxes"][0].tolist() == [[2, 4, 22, 44]] and batch["ignore"][0].tolist() == [[0, 0, 80, 60]]
+    assert flipped + plain == 20 and flipped and plain

@@ -70,11 +70,11 @@ def test_msrs(tmp_path):
 
 
 def test_m3fd(tmp_path):
-    for folder, ir, visible in [("M3FD_Fusion", "Ir", "Vis"), ("M3FD_Detection", "ir", "vis")]:
-        pictures(tmp_path / folder / ir, "00000.png")
-        pictures(tmp_path / folder / visible, "00000.png")
+    for folder, ir, visible, height in [("M3FD_Fusion", "Ir", "Vis", 40), ("M3FD_Detection", "ir", "vis", 30)]:
+        pictures(tmp_path / folder / ir, "00000.png", shape=(height, 60))
+        pictures(tmp_path / folder / visible, "00000.png", shape=(height, 60))
     boxes = [(name, 0, 0, 9, 9) for name in ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")]
-    voc(tmp_path / "M3FD_Detection" / "Annotation" / "00000.xml", *boxes)
+    voc(tmp_path / "M3FD_Detection" / "Annotation" / "00000.xml", *boxes, size=(30, 60))
     report = read(tmp_path)
     assert keys(report) == [("M3FD_Detection", "", "00000"), ("M3FD", "", "00000")]
     assert report.pairs[0].classes == ("person", "car", "bus", "motorcycle", "lamp", "truck")

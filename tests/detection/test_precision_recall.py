@@ -19,10 +19,10 @@ NAMES = ("mAP@.5", "mAP@.75", "mAP@.5:.95")
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 
 
-def decisions(predictions, truths, overlap=0.5, low=0, high=math.inf):
+def decisions(predictions, truths, overlap=0.5, low=0, high=math.inf, ignore=None):
     """COCO's matching, written plainly: [score, hit] of what counts, best first, and the number of true boxes."""
     rows, total = [], 0
-    for found, boxes in zip(predictions, truths):
+    for found, boxes, regions in zip(predictions, truths, ignore or [EMPTY] * len(truths)):
         inside = [low <= (box[3] - box[1]).item() < high for box in boxes]
         total += sum(inside)
         taken = set()
@@ -30,6 +30,11 @@ def decisions(predictions, truths, overlap=0.5, low=0, high=math.inf):
             ious = box_iou(row[None, :4], boxes)[0].tolist() if len(boxes) else []
             free = [j for j, iou in enumerate(ious) if j not in taken and iou >= overlap]
             best = max(free, key=lambda j: (inside[j], ious[j]), default=None)
+            x1, y1, x2, y2 = row[:4].tolist()
+            inner = [max(0, min(x2, c) - max(x1, a)) * max(0, min(y2, d) - max(y1, b))
+                     for a, b, c, d in regions.tolist()]
+            if (best is None or not inside[best]) and max(inner, default=0) >= overlap * (x2 - x1) * (y2 - y1):
+                continue
             taken.add(best)
             if inside[best] if best is not None else low <= (row[3] - row[1]).item() < high:
                 rows.append((row[4].item(), best is not None))
@@ -116,6 +121,33 @@ def test_miss_rate_by_hand():
     assert measure([hit(0.5)], [BOX])["LAMR"] == pytest.approx(1e-10)
 
 
+def test_regions_to_ignore_by_hand():
+    truths = [torch.tensor([[0.0, 0, 10, 20]]), EMPTY]
+    regions = [torch.tensor([[0.0, 0, 50, 50]]), torch.tensor([[100.0, 100, 140, 200]])]
+    predictions = [
+        # nobody's box, though in the region; right; the same person once more, in the region, too
+        torch.tensor([[20, 20, 30, 40, 0.9, 0], [0, 0, 10, 20, 0.8, 0], [1, 0, 10, 20, 0.7, 0]]),
+        # two in one region; six tenths in it; outside
+        torch.tensor([[100, 100, 120, 140, 0.9, 0], [100, 100, 110, 120, 0.85, 0], [136, 100, 146, 120, 0.95, 0],
+                      [134, 100, 144, 120, 0.94, 0]]),
+    ]
+    loose = measure(predictions, truths, ignore=regions)
+    assert (loose["boxes"], loose["images"]) == (1, 2)
+    # One false alarm before the hit at an overlap of .5, a second one (six tenths) from .65 on
+    assert loose["mAP@.5"] == pytest.approx(1 / 2) and loose["mAP@.75"] == pytest.approx(1 / 3)
+    assert loose["mAP@.5:.95"] == pytest.approx((3 / 2 + 7 / 3) / 10)
+    fppi, miss = miss_rate_curve(predictions, truths, ignore=regions)
+    assert fppi.tolist() == [0.5, 0.5] and miss.tolist() == [1, 0]
+    assert average_precision(predictions, truths, ignore=regions)["mAP@.75"] == loose["mAP@.75"]
+    # an image that is a region from edge to edge: nothing is wrong, and who is there is still to be found
+    whole = [torch.tensor([[0.0, 0, 200, 200]])] * 2
+    assert measure(predictions, truths, ignore=whole)["mAP@.5:.95"] == pytest.approx(1)
+    assert measure([NONE, predictions[1]], truths, ignore=whole)["mAP@.5"] == 0
+    assert measure(predictions, truths)["mAP@.5"] == pytest.approx(1 / 6)
+    assert measure(predictions, truths, 0, {}, [EMPTY] * 2) == measure(predictions, truths, 0, {})
+    assert np.isnan(measure(predictions[1:], [EMPTY], ignore=regions[1:])["mAP@.5"])
+
+
 def test_heights_by_hand():
     # far 29, medium 30 and 50, near 100 pixels tall
     truths = [torch.tensor([[0.0, 0, 10, 29], [50, 0, 60, 30], [100, 0, 120, 50], [200, 0, 240, 100]])]
@@ -156,6 +188,17 @@ def test_agrees_with_plain_definitions_and_with_pycocotools(tied, capsys):
     rows, total = decisions(predictions, truths)
     assert result["LAMR"] == pytest.approx(plain_miss_rate(rows, total, len(truths)), abs=1e-12)
     assert capsys.readouterr().out == ""
+
+
+def test_regions_to_ignore_agree_with_the_plain_definition():
+    predictions, truths = scenes(3, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 4)
+    _, regions = scenes(5, counts=(1, 0, 2, 3) * 8)
+    result, without = (measure(predictions, truths, 0, {}, ignore) for ignore in (regions, None))
+    plain = [plain_precision(*decisions(predictions, truths, overlap, ignore=regions)) for overlap in OVERLAPS]
+    assert [result[n] for n in NAMES] == pytest.approx([plain[0], plain[5], np.mean(plain)], abs=1e-12)
+    rows, total = decisions(predictions, truths, ignore=regions)
+    assert result["LAMR"] == pytest.approx(plain_miss_rate(rows, total, len(truths)), abs=1e-12)
+    assert result["boxes"] == without["boxes"] and result["mAP@.5"] > without["mAP@.5"] + 0.001
 
 
 def test_the_hundred_best_boxes_of_an_image_count():
@@ -203,6 +246,13 @@ def test_bad_boxes(found, boxes, message):
     for function in (average_precision, measure, miss_rate_curve):
         with pytest.raises(FusionError, match=message):
             function(found, boxes)
+
+
+def test_bad_regions_to_ignore():
+    with pytest.raises(FusionError, match="one list of regions to ignore per image, found 2 for 1 images"):
+        measure([NONE], [BOX], ignore=[EMPTY, EMPTY])
+    with pytest.raises(FusionError, match="regions to ignore of image 0: expected corners"):
+        measure([NONE], [BOX], ignore=[torch.tensor([[5.0, 5, 1, 9]])])
 
 
 def test_bad_heights():

@@ -100,6 +100,56 @@ def test_complete_iou_is_the_published_formula():
     assert (ours - ciou).abs().max() < 5e-6
 
 
+def plain_objectness(loss, maps, targets, regions):
+    """The objectness term cell by cell, regions in pixels of the 128x160 image."""
+    total = 0
+    for raw, anchors, balance in zip(maps, loss.anchors, (4.0, 1.0, 0.4)):
+        cells, _, anchor_wh, truth = loss.match(raw.shape[2:4], anchors, targets)
+        p = raw[cells]
+        pred = torch.cat((2 * p[:, :2].sigmoid() - 0.5, (2 * p[:, 2:4].sigmoid()) ** 2 * anchor_wh), 1)
+        iou = 1 - complete_box_iou_loss(box_convert(pred, "cxcywh", "xyxy"), box_convert(truth, "cxcywh", "xyxy"))
+        wanted = {cell: value.item() for cell, value in zip(zip(*(i.tolist() for i in cells)), iou.clamp(min=0))}
+        batch, count, height, width, _ = raw.shape
+        costs = []
+        for cell in torch.cartesian_prod(*map(torch.arange, (batch, count, height, width))).tolist():
+            x, y = (cell[3] + 0.5) * 160 / width, (cell[2] + 0.5) * 128 / height
+            inside = any(x1 <= x <= x2 and y1 <= y <= y2 for x1, y1, x2, y2 in regions[cell[0]].tolist())
+            value, share = raw[tuple(cell)][4].item(), wanted.get(tuple(cell), 0)
+            cost = math.log1p(math.exp(value)) - share * value
+            costs.append(0 if inside and tuple(cell) not in wanted else cost)
+        total += balance * sum(costs) / len(costs)
+    return total
+
+
+@pytest.mark.parametrize("regions", [
+    [torch.zeros(0, 4), torch.tensor([[17.0, 0, 90, 77], [80, 60, 160, 128]])],
+    [torch.tensor([[0.0, 0, 160, 128]]), torch.tensor([[3.0, 3, 3.5, 3.5]])],  # all of an image; no centre of a cell
+    [torch.tensor([[0.0, 0, 160, 128]])] * 2,
+])
+def test_nothing_is_wrong_in_regions_to_ignore(regions):
+    maps, targets = golden_maps(1), golden_targets()
+    loss = YOLOv5Loss(COCO_ANCHORS, STRIDES, 1)
+    total, terms = loss(maps, targets, to_targets(regions, (128, 160)))
+    _, plain_terms = loss(golden_maps(1), targets)
+    assert terms["obj"].item() == pytest.approx(plain_objectness(loss, maps, targets, regions), rel=1e-5)
+    assert terms["box"] == plain_terms["box"] and terms["obj"] < plain_terms["obj"]
+    total.backward()
+    matched = torch.zeros_like(maps[0][..., 0], dtype=torch.bool)
+    matched[loss.match(SIZES[0], loss.anchors[0], targets)[0]] = True
+    if len(regions[0]):  # all of the first image
+        assert not maps[0].grad[0][~matched[0]].any() and (maps[0].grad[0][matched[0]][:, 4] != 0).all()
+    assert maps[0].grad[1][~matched[1]][:, 4].any() == (len(regions[1]) and regions[1][0, 2] < 160)
+
+
+def test_no_regions_to_ignore_change_nothing():
+    loss = YOLOv5Loss(COCO_ANCHORS, STRIDES, 1)
+    for targets in (golden_targets(), torch.zeros(0, 6)):
+        plain = loss(golden_maps(1), targets)
+        assert loss(golden_maps(1), targets, torch.zeros(0, 6)) == plain
+        nowhere = to_targets([torch.tensor([[3.0, 3, 3.5, 3.5]]), torch.zeros(0, 4)], (128, 160))
+        assert loss(golden_maps(1), targets, nowhere)[0].item() == pytest.approx(plain[0].item(), rel=1e-6)
+
+
 def test_half_precision_maps_are_computed_in_float32():
     maps = [m.detach().bfloat16() for m in golden_maps(1)]
     loss = YOLOv5Loss(COCO_ANCHORS, STRIDES, 1)

@@ -58,7 +58,8 @@ def make_run(folder, pairs, **settings):
     if not weights.exists():
         torch.manual_seed(0)
         detection.save_yolov5(detection.YOLOv5(1, depth=0.33, width=0.125, names=["person"]), weights)
-    run = runs.open_run("quick", data, folder, detection_dataset="Toy", detector=str(weights), dfh_batch=2, **settings)
+    run = runs.open_run("quick", data, folder, detection_datasets=("Toy",), detector=str(weights), dfh_batch=2,
+                        **settings)
     run = replace(run, profile=replace(run.profile, detect_size=(64, 96)))
     fusion = run.stage("02_fusion_network")
     network = FusionNetwork().eval()

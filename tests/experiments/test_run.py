@@ -19,7 +19,7 @@ def test_the_paper_profile_holds_the_papers_values():
     paper = PROFILES["paper"]
     assert (paper.fusion_epochs, paper.fusion_batch) == (100, 16)
     assert (paper.dfh_epochs, paper.dfh_batch) == (200, 16)
-    assert paper.detection_dataset == "LLVIP"
+    assert paper.detection_datasets == ("LLVIP",)
     stage_1 = paper.channels, paper.fusion_block, paper.fusion_output, paper.fusion_loss, paper.fusion_init
     assert stage_1 == ((4, 8, 8), 1, "tanh", "paper", "identity")
     assert (paper.fusion_flat, paper.fusion_own_size, paper.fusion_balanced, paper.exposure_augmentation) == (0,) * 4

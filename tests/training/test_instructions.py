@@ -99,8 +99,8 @@ def test_the_detector_looks_at_labelled_crops_alone(pairs, model):
     class Looks:
         """In place of the detector's loss: the sum of the images that it was shown, once per person."""
 
-        def detection(self, images, boxes):
-            self.seen = len(images)
+        def detection(self, images, boxes, ignore):
+            self.seen, self.ignore = len(images), ignore
             return sum(len(each) * image.sum() for image, each in zip(images, boxes)), {}
 
     batch = collate([samples(pairs, 0.0)[index] for index in range(3)])
@@ -108,10 +108,10 @@ def test_the_detector_looks_at_labelled_crops_alone(pairs, model):
     plain = InstructionObjective(model)(model, batch)[0]
     objective = InstructionObjective(model, detection=(looks := Looks()), weight=0.01)
     assert objective(model, batch)[0] == plain
-    batch["boxes"] = [None, torch.rand(2, 4), torch.zeros(0, 4)]
+    batch["boxes"], batch["ignore"][2] = [None, torch.rand(2, 4), torch.zeros(0, 4)], torch.rand(1, 4)
     total, parts = objective(model, batch)
     shown = merge_luma(refine(model, batch)[1:2], split_luma(batch["visible"][1:2])[1]).sum()
-    assert looks.seen == 2
+    assert looks.seen == 2 and [len(each) for each in looks.ignore] == [0, 1]
     assert parts["detection"].item() == pytest.approx(2 * shown.item() / 3, rel=1e-5)
     assert (total - plain).item() == pytest.approx(0.01 * 2 * shown.item() / 3, rel=1e-3)
 

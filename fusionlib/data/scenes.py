@@ -1,0 +1,126 @@
+"""The scenes that pairs belong to: from a table, or from their numbers; and files that two data sets have in common.
+
+Frames of one scene resemble each other, so a scene is trained on or tested on as a whole (`splits`), and intervals are
+by scene (`detection.bootstrap`). Scenes of one name are one scene, in whatever data set.
+"""
+
+import csv
+import filecmp
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fusionlib.data.image_io import IMAGE_SUFFIXES
+from fusionlib.data.pairs import Pair, Problem
+
+FILES = ("scenes.tsv", "manifest.tsv")  # in the folder of the data set or the one around it
+NEAR = 100  # frames of one camera belong to one scene as long as the next number is at most so far away
+
+
+def names(pairs: Sequence[Pair]) -> list[str]:
+    """The scene of each pair; a pair of an unknown scene is a scene of its own, called by its label."""
+    return [pair.scene or pair.label for pair in pairs]
+
+
+def table(folder: Path) -> tuple[dict[str, tuple[str, bool]], list[Problem]]:
+    """Read the table of scenes of a data set: {name: (scene, whether everybody in view has a box)}, and problems.
+
+    The table has a header and tab-separated columns: name (of the files, without suffix), scene, and optionally
+    complete (yes or no) and folder, where it serves several data sets; others are ignored. Without a table the result
+    is empty.
+    """
+    for path in (place / name for place in (folder, folder.resolve().parent) for name in FILES):
+        if not path.is_file():
+            continue
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+                found = set(rows.fieldnames or ())
+                if {"name", "scene"} <= found:
+                    return _read(path, rows, folder)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            return {}, [Problem(path, "scene", f"cannot be read, so no scene is known: {error}; correct or remove it")]
+        if path.name == "scenes.tsv":  # a manifest may be about something else
+            message = ("expected a header with the tab-separated columns name and scene, found "
+                       f"{', '.join(sorted(found)) or 'nothing'}; correct or remove it")
+            return {}, [Problem(path, "scene", message)]
+    return {}, []
+
+
+def _read(path, rows, folder):
+    scenes, problems = {}, []
+    for row in rows:
+        if row.get("folder") not in (None, "", folder.resolve().name):
+            continue
+        file = Path((row["name"] or "").strip())
+        name = file.stem if file.suffix.lower() in IMAGE_SUFFIXES else file.name
+        scene, complete = (row["scene"] or "").strip(), (row.get("complete") or "yes").strip().lower()
+        if name in scenes:
+            problems.append(Problem(path, "scene", f"line {rows.line_num} repeats the name {name}, whose first line is "
+                                                   "used; remove one"))
+            continue
+        if not scene or complete not in ("yes", "no"):
+            message = (f"line {rows.line_num}, {name}: expected a scene and, as complete, yes or no, found {scene!r} "
+                       f"and {complete!r}; no scene counts as unknown, anything but yes as no")
+            problems.append(Problem(path, "scene", message))
+        scenes[name] = scene, complete == "yes"
+    return scenes, problems
+
+
+def by_number(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same pairs, those of data sets without any scene with the scenes that their numbers suggest.
+
+    Pairs whose names are equal but for a number at their end are frames of one camera, and of one scene as long as
+    neighbouring numbers are at most `NEAR` apart: LLVIP numbers its places 010001, 020001, ... If all pairs of a data
+    set would be one scene, the numbers may as well count independent images (M3FD, TNO), and scenes stay unknown, as do
+    those of MSRS, whose names do not end in numbers.
+    """
+    cameras = {dataset: {} for dataset in {p.dataset for p in pairs} - {p.dataset for p in pairs if p.scene}}
+    for pair in pairs:
+        if pair.dataset in cameras and (match := re.fullmatch(r"(.*?)(\d+)", pair.name)):
+            cameras[pair.dataset].setdefault(match[1], []).append((int(match[2]), pair.name))
+    scenes = {}
+    for dataset, of_set in cameras.items():
+        found = {}
+        for frames in of_set.values():
+            scene, last = "", -math.inf
+            for number, name in sorted(frames):
+                scene = scene if number - last <= NEAR else f"{dataset}/{name}"
+                found[dataset, name], last = scene, number
+        if len(set(found.values())) > 1:
+            scenes |= found
+    return [replace(pair, scene=scenes.get((pair.dataset, pair.name), pair.scene)) for pair in pairs]
+
+
+def without_copies(pairs: Sequence[Pair], official: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Leave out pairs whose two files are, byte by byte, those of a pair of another data set; also notes about them.
+
+    Otherwise one could train and the other test. The pair of an official data set stays, or the first; where it has no
+    boxes or no scene, it gets those of the other.
+    """
+    kept, copies = {}, {}  # by position among the pairs; names of the left-out ones by their data sets
+    by_size = {}
+    order = sorted(range(len(pairs)), key=lambda i: not pairs[i].split and pairs[i].dataset not in official)
+    for index in order:
+        pair = pairs[index]
+        alike = by_size.setdefault((pair.ir.stat().st_size, pair.visible.stat().st_size), [])
+        first = next((i for i in alike if kept[i].dataset != pair.dataset and _same_files(kept[i], pair)), None)
+        if first is None:
+            kept[index] = pair
+            alike.append(index)
+            continue
+        original = kept[first]
+        if original.boxes is None:
+            kept[first] = replace(original, boxes=pair.boxes, classes=pair.classes)
+        kept[first] = replace(kept[first], scene=original.scene or pair.scene)
+        copies.setdefault((pair.dataset, original.dataset), []).append(pair.name)
+    notes = [f"{len(of)} pairs of {dataset} are left out, since {original} has the same files, which get boxes and "
+             f"scenes from them where they have none: {', '.join(of[:3])}{', ...' * (len(of) > 3)}"
+             for (dataset, original), of in copies.items()]
+    return [kept[index] for index in sorted(kept)], notes
+
+
+def _same_files(one, other):
+    return all(filecmp.cmp(getattr(one, side), getattr(other, side), shallow=False) for side in ("ir", "visible"))
