@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "annotations", "augment", "check", "color", "datasets", "degradation", "image_io", "image_types", "layouts",
-    "matching", "medical", "nifti", "pairs", "splits", "synthetic",
+    "matching", "medical", "nifti", "pairs", "scenes", "splits", "synthetic",
 ], {
     "annotations": ["read_labels"],
     "color": ["merge_luma", "split_luma"],

@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals and paired tests for detection measures, by resampling images."""
+"""Bootstrap confidence intervals and paired tests for detection measures, by resampling images or scenes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +18,8 @@ Estimate = tuple[float, np.ndarray]  # a measure, and its values [resamples] on 
 
 
 def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor], class_index: int = 0,
-              heights: Mapping[str, tuple[float, float]] = HEIGHTS, resamples: int = 2000,
-              seed: int = 0) -> pd.DataFrame:
+              heights: Mapping[str, tuple[float, float]] = HEIGHTS, resamples: int = 2000, seed: int = 0,
+              ignore: Sequence[torch.Tensor] | None = None, scenes: Sequence[str] | None = None) -> pd.DataFrame:
     """Every measure with a 95 % confidence interval, by the bias-corrected bootstrap over images.
 
     On few images average precision is biased upwards, since its envelope takes the best of chance, and on resamples of
@@ -27,31 +27,34 @@ def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor
     covered the true average precision with plain percentiles and 93 % with these; for random scores, 81 % and 91 %.
 
     Args:
-        predictions, truths, class_index, heights: as for `measure`.
+        predictions, truths, class_index, heights, ignore: as for `measure`.
         resamples: number of bootstrap samples. Those without a true box, on which a measure is undefined, are left out.
-        seed: equal seeds and numbers of images give equal samples.
+        seed: equal seeds and numbers of images (or equal scenes) give equal samples.
+        scenes: the scene of each image. Frames of a scene resemble each other, so scenes are drawn in place of images;
+            of a single scene images are drawn, and the interval is about that scene alone.
 
     Returns:
-        One row per measure, columns value, low, high and boxes, the number of true boxes it is computed on; the number
-        of images in `attrs["images"]`. With one image the interval is the value itself.
+        One row per measure, columns value, low, high and boxes, the number of true boxes it is computed on; in `attrs`
+        the number of "images", and what they are in words ("over"). With one image the interval is the value itself.
 
     Raises:
         FusionError: as for `measure`.
 
     Reference: Efron, Better bootstrap confidence intervals, JASA 82(397), 1987.
     """
-    matches = match(predictions, truths, class_index, heights)
-    resampled = resample_measures(matches, draw_counts(matches.images, resamples, seed))
+    matches = match(predictions, truths, class_index, heights, ignore)
+    resampled = resample_measures(matches, draw_counts(matches.images, resamples, seed, scenes))
     rows = {name: {"value": value, **interval(samples, value), "boxes": _boxes(matches, name)}
             for name, (value, samples) in resampled.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index="measure")
-    table.attrs["images"] = matches.images
+    table.attrs |= {"images": matches.images, "over": number_of(matches.images, scenes)}
     return table
 
 
 def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: Sequence[torch.Tensor],
            class_index: int = 0, heights: Mapping[str, tuple[float, float]] = HEIGHTS, resamples: int = 2000,
-           seed: int = 0) -> pd.DataFrame:
+           seed: int = 0, ignore: Sequence[torch.Tensor] | None = None,
+           scenes: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare methods with a reference method on the same images and the same bootstrap samples of them.
 
     Most of the bias that `intervals` corrects cancels in a difference, whose intervals are plain percentiles.
@@ -59,10 +62,10 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     Args:
         found: {method: predictions as for `measure`}.
         reference: the method that the others are compared with.
-        truths, class_index, heights, resamples, seed: as for `intervals`.
+        truths, class_index, heights, resamples, seed, ignore, scenes: as for `intervals`.
 
     Returns:
-        As `metrics.statistics.compare_to_reference`, with "boxes" and `attrs["images"]` as in `intervals`. "p" is the
+        As `metrics.statistics.compare_to_reference`, with "boxes" and `attrs` as in `intervals`. "p" is the
         two-sided bootstrap p value: twice the share of resampled differences at or beyond 0 on the rarer side, one
         added to both counts (Davison and Hinkley, Bootstrap Methods and their Application, 1997), so at least
         2 / (resamples + 1); 1 for a single image.
@@ -71,10 +74,10 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
         FusionError: an unknown reference, no method to compare it with, or as for `measure`.
     """
     check_reference(found, reference)
-    draws, resampled = draw_counts(len(truths), resamples, seed), {}
+    draws, resampled = draw_counts(len(truths), resamples, seed, scenes), {}
     for method, predictions in found.items():
         try:
-            matches = match(predictions, truths, class_index, heights)
+            matches = match(predictions, truths, class_index, heights, ignore)
         except FusionError as error:
             raise FusionError(f"{method}: {error}") from error
         resampled[method] = resample_measures(matches, draws)
@@ -86,17 +89,31 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     directions = {name: HIGHER_IS_BETTER.get(name, True) for name in boxes}
     table = compare_to_reference(resampled, reference, directions, difference)
     table.insert(5, "boxes", [boxes[name] for _, name in table.index])
-    table.attrs["images"] = len(truths)
+    table.attrs |= {"images": len(truths), "over": number_of(len(truths), scenes)}
     return table
 
 
-def draw_counts(images: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each image is drawn with replacement, [resamples, images]; FusionError for less than one resample."""
+def draw_counts(images: int, resamples: int, seed: int, scenes: Sequence[str] | None = None) -> np.ndarray:
+    """How often each image is drawn with replacement, or its scene where there are several, [resamples, images].
+
+    Raises FusionError for less than one resample, or where not every image has a scene.
+    """
     if resamples < 1:
         raise FusionError(f"A bootstrap interval needs resamples, found resamples = {resamples}: give 1000 or more.")
+    if scenes is not None and len(scenes) != images:
+        raise FusionError(f"A bootstrap over scenes needs the scene of each of {images} images, found {len(scenes)}.")
     if not images:
         return np.zeros((resamples, 0), int)
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    number = {scene: index for index, scene in enumerate(dict.fromkeys(scenes or ()))}
+    drawn = [number[scene] for scene in scenes] if len(number) > 1 else range(images)
+    count = max(drawn) + 1
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)[:, drawn]
+
+
+def number_of(images: int, scenes: Sequence[str] | None = None) -> str:
+    """What is resampled in words: "36 images", or "36 images of 9 scenes" where scenes have several."""
+    count = len(set(scenes or ()))
+    return f"{images} images" + (f" of {count} scene{'s' * (count > 1)}" if 0 < count < images else "")
 
 
 def resample_measures(matches: Matches, draws: np.ndarray) -> dict[str, Estimate]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fusionlib.config import Profile
+from fusionlib.data import scenes
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.splits import evenly_spaced
 from fusionlib.detection.checkpoints import load_yolov5
@@ -103,6 +104,7 @@ class AblationStudy:
         self.test = evenly_spaced(parts.labelled_test, settings.ablation_test)
         self.validation = evenly_spaced(parts.dfh_validation, max(1, len(self.train) // 5))
         self.truths = protocols.truths(self.test, settings.detect_size)
+        self.ignore, self.scenes = protocols.ignored(self.test, settings.detect_size), scenes.names(self.test)
 
     @property
     def budget(self) -> str:

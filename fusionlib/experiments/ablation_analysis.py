@@ -1,4 +1,4 @@
-"""Attribution of the gain in detection to the text, by the bootstrap over images and seeds."""
+"""Attribution of the gain in detection to the text, by the bootstrap over images, or scenes, and seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from fusionlib.detection import bootstrap
 from fusionlib.detection.bootstrap import Estimate, draw_counts, interval, resample_measures, resampled_difference
 from fusionlib.detection.precision_recall import HIGHER_IS_BETTER, match
 from fusionlib.experiments.ablation import FULL, STAGE_1
@@ -14,7 +15,7 @@ from fusionlib.metrics.statistics import compare_to_reference, summarise_compari
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization import tables
 
-SEEDS, IMAGES = 3, 20  # fewer seeds allow no conclusion; with fewer images intervals tend to be too narrow
+SEEDS, IMAGES = 3, 20  # fewer seeds allow no conclusion; with fewer images or scenes intervals tend to be too narrow
 #: The text of the controls, by name of the experiment.
 WITH = {"no text": "without any text", "no MLLM": "with one fixed sentence for every image",
         "shuffled text": "with another image's answer"}
@@ -30,16 +31,17 @@ class Resampled:
     seeds: int
     images: int
     boxes: int
+    scenes: Sequence[str] | None = None  # of each image
 
 
 def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[Tensor], resamples: int = 2000,
-             seed: int = 0) -> Resampled:
-    """Draw images and seeds with replacement, the same for all experiments, and average over the drawn seeds.
+             seed: int = 0, ignore: Sequence[Tensor] | None = None, scenes: Sequence[str] | None = None) -> Resampled:
+    """Draw images, or scenes, and seeds with replacement, the same for all experiments; average over the drawn seeds.
 
     Args:
         found: {experiment: per seed, predictions as for `detection.measure`}, the same seeds for all.
         truths: true boxes [m,4] per image, of two images or more.
-        resamples, seed: as for `detection.intervals`.
+        resamples, seed, ignore, scenes: as for `detection.intervals`.
 
     Raises:
         FusionError: no experiment, different numbers of seeds, a single image, or as for `detection.measure`.
@@ -51,16 +53,17 @@ def resample(found: Mapping[str, Sequence[Sequence[Tensor]]], truths: Sequence[T
         listed = ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
         raise FusionError(f"experiments are compared seed by seed, so all need the same number of them, found {listed}")
     seeds = next(iter(counts.values()))
-    images, weights = draw_counts(len(truths), resamples, seed), draw_counts(seeds, resamples, seed + 1) / seeds
+    images = draw_counts(len(truths), resamples, seed, scenes)
+    weights = draw_counts(seeds, resamples, seed + 1) / seeds
     values, estimates = {}, {}
     for name, runs in found.items():
-        measured = [resample_measures(match(predictions, truths, 0, {}), images) for predictions in runs]
+        measured = [resample_measures(match(predictions, truths, 0, {}, ignore), images) for predictions in runs]
         values[name] = {measure: np.array([one[measure][0] for one in measured]) for measure in HIGHER_IS_BETTER}
         estimates[name] = {
             measure: (value.mean(), (weights * np.stack([one[measure][1] for one in measured], 1)).sum(1))
             for measure, value in values[name].items()
         }
-    return Resampled(values, estimates, seeds, len(truths), sum(map(len, truths)))
+    return Resampled(values, estimates, seeds, len(truths), sum(map(len, truths)), scenes)
 
 
 def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
@@ -91,8 +94,10 @@ def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str,
     fields = compare(resampled).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
     cells = {name: fields.loc[name].to_dict("index") for name in resampled.values}
     caption = (f"Pedestrian detection of the ablations on {dataset}, profile {profile}, one frozen detector for all, "
-               f"n = {resampled.images} images with {resampled.boxes} people. {_seeds(resampled.seeds).capitalize()}, "
-               f"with its 95 % bootstrap interval over images{' and seeds' * (resampled.seeds > 1)}.")
+               f"n = {bootstrap.number_of(resampled.images, resampled.scenes)} with {resampled.boxes} people. "
+               f"{_seeds(resampled.seeds).capitalize()}, with its 95 % bootstrap interval over "
+               f"{'scenes' if 1 < _units(resampled) < resampled.images else 'images'}"
+               f"{' and seeds' * (resampled.seeds > 1)}.")
     return tables.build(cells, dict.fromkeys(cells, resampled.images), caption, FULL.name, notes, "differs in")
 
 
@@ -106,7 +111,8 @@ def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.Data
     Returns:
         A row for each experiment but stage 1: "mean"; "gain" over stage 1, from training under the detector with that
         text; "own-text gain", from each image's own answer in its place (NaN for `FULL`); each gain has its interval
-        "gain low" to "gain high". `attrs` has measure, seeds, images, boxes and stage 1.
+        "gain low" to "gain high". `attrs` has measure, seeds, images, boxes and stage 1, what is
+        resampled in words ("over") and how many of them there are ("units").
     """
     def gain(*names):
         estimates = [resampled.estimates[name][measure] for name in names]
@@ -120,6 +126,7 @@ def attribute_gain(resampled: Resampled, measure: str = "mAP@.5:.95") -> pd.Data
     columns = ["mean", *(f"{what}{end}" for what in ("gain", OWN) for end in ("", " low", " high"))]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(index="trained")
     table.attrs = {"measure": measure, "seeds": resampled.seeds, "images": resampled.images, "boxes": resampled.boxes,
+                   "over": bootstrap.number_of(resampled.images, resampled.scenes), "units": _units(resampled),
                    "stage 1": float(resampled.values[STAGE_1][measure].mean())}
     return table
 
@@ -135,14 +142,14 @@ def explain(table: pd.DataFrame) -> str:
         rows[f"Stage 2 trained {phrase} against stage 1{share}", measure] = row
         rows[f"Own answer against training {phrase}", measure] = own_text.loc[name]
     lines = [
-        f"{measure} on {facts['images']} images with {facts['boxes']} people, {_seeds(facts['seeds'])}: "
+        f"{measure} on {facts['over']} with {facts['boxes']} people, {_seeds(facts['seeds'])}: "
         f"{facts['stage 1']:.3f} for stage 1, {table.loc[FULL.name, 'mean']:.3f} for stage 2 with each image's own "
         "answer. Positive differences are improvements.",
         *summarise_comparison(pd.DataFrame.from_dict(rows, orient="index")),
         _conclusion(total["verdict"], own_text["verdict"], facts["seeds"]),
     ]
-    if facts["images"] < IMAGES:
-        lines.append(f"With only {facts['images']} images the intervals tend to be too narrow.")
+    if facts["units"] < IMAGES:
+        lines.append(f"With only {facts['over']} the intervals tend to be too narrow.")
     return "\n".join(lines)
 
 
@@ -167,6 +174,11 @@ def _conclusion(gain, own_text, seeds):
                 "controls, so training under the detector suffices to explain the gain.")
     return (f"The own answer improves significantly on training {' and '.join(beaten)}, but not on training "
             f"{' and '.join(rest)}.")
+
+
+def _units(resampled):
+    """The number of scenes, or of images where no scenes are given."""
+    return len(set(resampled.scenes or range(resampled.images)))
 
 
 def _seeds(count):

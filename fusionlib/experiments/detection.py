@@ -36,7 +36,8 @@ def find_people(detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int
                 refined: TextGuidedFusion, texts: Sequence[Tensor]) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
     """Detect people in every candidate image (`sources_and_results`) of labelled pairs.
 
-    Returns {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size.
+    Returns {candidate: [n,6] per pair} and the true boxes [m,4] per pair, all xyxy in pixels at the detector's size;
+    for regions to ignore see `protocols.ignored`.
     """
     found, truths = {}, []
     for pair, text in zip(tqdm(pairs, desc="detecting", leave=False), texts):
@@ -46,7 +47,8 @@ def find_people(detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int
     return found, truths
 
 
-def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor]) -> pd.DataFrame:
+def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor],
+                    ignore: list[Tensor] | None = None) -> pd.DataFrame:
     """Detection measures per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
-    table = pd.DataFrame({name: measure(boxes, truths, heights={}) for name, boxes in found.items()}).T
+    table = pd.DataFrame({name: measure(boxes, truths, 0, {}, ignore) for name, boxes in found.items()}).T
     return table.astype({"images": int, "boxes": int})

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fusionlib.data import datasets
 from fusionlib.data.datasets import PERSON, PairDataset, letterbox, people
 from fusionlib.data.image_io import as_tensor, read_image
 from fusionlib.data.pairs import Pair
-from fusionlib.detection.bootstrap import paired
+from fusionlib.detection.bootstrap import number_of, paired
 from fusionlib.detection.checkpoints import load_yolov5, save_yolov5
 from fusionlib.detection.detectors import UltralyticsDetector, class_indices, detect
 from fusionlib.detection.yolov5 import YOLOv5
@@ -38,18 +39,19 @@ def sources(run: Run) -> list[Method]:
 
 
 class MethodImages(PairDataset):
-    """The images of one method as a detection data set: (image [3, H, W] in 0..1, people [N, 4] xyxy in pixels of it).
+    """The images of one method as a detection data set: (image [3, H, W] in 0..1, people [N, 4], to ignore [K, 4]).
 
-    The images are letterboxed to `size` (H, W). Raises FusionError for a pair without labels.
+    The images are letterboxed to `size` (H, W), boxes are xyxy in pixels of them. Raises FusionError for a pair without
+    labels.
     """
 
     def __init__(self, method: Method, pairs: Sequence[Pair], size: tuple[int, int]):
         super().__init__(pairs, seed=0, train=False)
         self.method, self.size = method, size
-        self.truths = truths(pairs, size)
+        self.truths, self.ignore = truths(pairs, size), ignored(pairs, size)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # unlike in training, no other pair replaces a bad one
-        return torch.cat(self.images(index, self._read)), self.truths[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # no other pair replaces one that is unreadable
+        return torch.cat(self.images(index, self._read)), self.truths[index], self.ignore[index]
 
     def _read(self, pair):
         image = as_tensor(read_image(self.method.image_path(pair))).expand(3, -1, -1)
@@ -61,6 +63,11 @@ def truths(pairs: Sequence[Pair], size: tuple[int, int]) -> list[Tensor]:
     if unlabelled := [pair.label for pair in pairs if pair.boxes is None]:
         raise FusionError(f"{unlabelled[0]}: expected a pair with labels of people, found none: leave it out.")
     return [people(pair, size) for pair in pairs]
+
+
+def ignored(pairs: Sequence[Pair], size: tuple[int, int]) -> list[Tensor]:
+    """The regions to ignore [K, 4] in labelled pairs, as `truths`."""
+    return [datasets.ignored(pair, size) for pair in pairs]
 
 
 def stock(detector: YOLOv5 | UltralyticsDetector, methods: Sequence[Method], pairs: Sequence[Pair],
@@ -126,8 +133,8 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
     if not len(train) or not any(map(len, validation.truths)):
         raise FusionError(f"a detector is retrained on labelled pairs and chosen by others with people in them, found "
                           f"{len(train)} and {len(validation)}: add labels, or set detection_datasets to others.")
-    images = [[pair.label, file_fingerprint(each.method.image_path(pair)), boxes.tolist()]
-              for each in (train, validation) for pair, boxes in zip(each.pairs, each.truths)]
+    images = [[pair.label, file_fingerprint(each.method.image_path(pair)), boxes.tolist(), regions.tolist()]
+              for each in (train, validation) for pair, boxes, regions in zip(each.pairs, each.truths, each.ignore)]
     stage = run.stage(
         train.method.folder / "detector", train_detector, MethodImages, images=fingerprint([len(train), *images]),
         weights=file_fingerprint(weights), batch=BATCH, amp=settings.amp, **settings.part("detector_", "detect_size"),
@@ -149,13 +156,15 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
 
 
 def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor], reference: str = OURS,
-           measures: Sequence[str] = ("mAP@.5:.95", "mAP@.5", "LAMR")) -> str:
+           measures: Sequence[str] = ("mAP@.5:.95", "mAP@.5", "LAMR"), ignore: Sequence[Tensor] | None = None,
+           scenes: Sequence[str] | None = None) -> str:
     """Compare the reference with the other methods in words.
 
     Args:
         found: {method: predictions as for `detection.measure`, or None}, including the reference.
         boxes: the true boxes [m, 4] per image.
         measures: to report; verdicts are counted for the first.
+        ignore, scenes: as for `detection.paired`.
 
     Returns:
         The numbers of verdicts; and a line for each other method with the verdict of `paired` on the reference, the
@@ -165,12 +174,13 @@ def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor]
     others = [name for name in found if name != reference]
     # Four measures of each row are corrected together: with fewer resamples not even the least p would be below LEVEL.
     resamples = max(2000, int(2 * 4 * len(others) / LEVEL))
-    rows = paired(found, reference, boxes, heights={}, resamples=resamples).loc[
+    rows = paired(found, reference, boxes, heights={}, resamples=resamples, ignore=ignore, scenes=scenes).loc[
         [(other, name) for other in others for name in measures]]
     swapped = rows["verdict"].replace({"better": "worse", "worse": "better"})
     compared = pd.DataFrame({"difference": -rows["difference"], "low": -rows["high"], "high": -rows["low"],
                              "verdict": swapped}).rename("Against {}".format, level=0)
-    lines = [f"By {measures[0]}, {reference} against {len(others)} others on {len(boxes)} images with "
-             f"{sum(map(len, boxes))} people: {count_verdicts(compared.xs(measures[0], level=1)['verdict'])} "
+    lines = [f"By {measures[0]}, {reference} against {len(others)} others on "
+             f"{number_of(len(boxes), scenes)} with {sum(map(len, boxes))} people: "
+             f"{count_verdicts(compared.xs(measures[0], level=1)['verdict'])} "
              f"(p < {LEVEL} after Holm's correction).", *summarise_comparison(compared)]
     return "\n".join(lines)

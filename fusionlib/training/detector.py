@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
 
     Args:
         model: network to start from, fresh or loaded; its weights are changed.
-        dataset: yields image [3, H, W], RGB in 0..1, and boxes [N, 4], x1, y1, x2, y2 in pixels. All images have the
-            same size, in multiples of 32.
+        dataset: yields image [3, H, W], RGB in 0..1, boxes [N, 4], x1, y1, x2, y2 in pixels, and optionally regions to
+            ignore [K, 4]. All images have the same size, in multiples of 32.
         out: folder of the run.
         validation: as `dataset`, evaluated after every epoch.
         hyp: gains that differ from `yolov5_loss.HYP`. The official scaling for small images (`scale_hyp`) is left out,
@@ -70,7 +71,8 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
 
     def losses(network: nn.Module, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images = batch["image"].contiguous(memory_format=torch.channels_last)
-        total, terms = loss(network(images), to_targets(batch["boxes"], images.shape[-2:]))
+        targets, ignore = (to_targets(batch[name], images.shape[-2:]) for name in ("boxes", "ignore"))
+        total, terms = loss(network(images), targets, ignore)
         return total, {"loss": total.detach() / len(images), **terms}
 
     def score(network: YOLOv5) -> dict[str, float]:
@@ -92,10 +94,11 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
 
 
 def evaluate_detector(model: YOLOv5, dataset: Dataset) -> dict[str, float]:
-    """average_precision of the detector's class 0 over a data set of (image [3, H, W], boxes [N, 4])."""
-    pairs = [dataset[i] for i in range(len(dataset))]
-    found = detect(model, (image for image, _ in pairs), classes=model.names[:1])
-    return average_precision(found, [boxes for _, boxes in pairs])
+    """average_precision of the detector's class 0 over a data set as of `train_detector`."""
+    rows = [dataset[i] for i in range(len(dataset))]
+    found = detect(model, (row[0] for row in rows), classes=model.names[:1])
+    ignore = [row[2] for row in rows if len(row) > 2]
+    return average_precision(found, [row[1] for row in rows], ignore=ignore or None)
 
 
 def bf16_supported() -> bool:
@@ -131,7 +134,7 @@ def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epoch
 
 
 class _Images(Dataset):
-    """Samples {"image", "boxes", "name"} for `fit`, augmented at random by seed, epoch and index, or unchanged."""
+    """Samples {"image", "boxes", "ignore", "name"} for `fit`, augmented by seed, epoch and index, or unchanged."""
 
     def __init__(self, dataset: Dataset, seed: int, augment: bool):
         self.dataset, self.seed, self.epoch = dataset, seed, 0
@@ -140,24 +143,27 @@ class _Images(Dataset):
             v2.RandomAffine(degrees=0, translate=(0.1, 0.1), scale=(0.6, 1.5), fill=0.45,
                             interpolation=v2.InterpolationMode.BILINEAR),
             v2.ColorJitter(brightness=0.4, contrast=0.3, saturation=0.5),
-            v2.SanitizeBoundingBoxes(min_size=3, labels_getter=None),
+            v2.SanitizeBoundingBoxes(min_size=3, labels_getter=itemgetter(2)),
         ]) if augment else v2.Identity()
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        image, boxes = self.dataset[index]
-        boxes = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=image.shape[-2:])
+        image, *both = self.dataset[index]
+        kind = torch.cat([torch.full((len(boxes),), number) for number, boxes in enumerate(both)])
+        boxes = tv_tensors.BoundingBoxes(torch.cat([boxes.reshape(-1, 4) for boxes in both]), format="XYXY",
+                                         canvas_size=image.shape[-2:])
         seed = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(int(seed))
-            image, boxes = self.transform(tv_tensors.Image(image), boxes)
-        return {"image": image.as_subclass(torch.Tensor), "boxes": boxes.as_subclass(torch.Tensor),
+            image, boxes, kind = self.transform(tv_tensors.Image(image), boxes, kind)
+        boxes = boxes.as_subclass(torch.Tensor)
+        return {"image": image.as_subclass(torch.Tensor), "boxes": boxes[kind == 0], "ignore": boxes[kind == 1],
                 "name": f"image {index}"}  # fmt: skip
 
     @staticmethod
     def collate(samples):
-        """Images [B, 3, H, W], and lists of boxes and names."""
-        images, boxes, names = zip(*(sample.values() for sample in samples))
-        return {"image": torch.stack(images), "boxes": list(boxes), "name": list(names)}
+        """Images [B, 3, H, W], and lists of boxes, regions to ignore and names."""
+        batch = {name: [sample[name] for sample in samples] for name in samples[0]}
+        return batch | {"image": torch.stack(batch["image"])}

@@ -68,12 +68,13 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
 
 def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: Sequence[torch.Tensor], reference: str,
                     notes: Mapping[str, str] | None = None, dataset: str = "", profile: str = "",
-                    what: str = "Pedestrian detection", note: str = "weights", class_index: int = 0) -> pd.DataFrame:
+                    what: str = "Pedestrian detection", note: str = "weights", class_index: int = 0,
+                    ignore: Sequence[torch.Tensor] | None = None, scenes: Sequence[str] | None = None) -> pd.DataFrame:
     """Pedestrian detection, as in the paper's tables 4 and 7: average precision and log-average miss rate.
 
     Args:
         found: {method: predictions as for `detection.measure`, or None for a method without results}.
-        truths, class_index: as for `detection.measure`.
+        truths, class_index, ignore, scenes: as for `detection.intervals`.
         reference, notes, profile, what, note: as for `fusion_table`; `what` can name detector and protocol.
         dataset: for the caption.
 
@@ -88,12 +89,14 @@ def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: 
     _check_methods(found, measured, reference, "of detection")
     cells = dict.fromkeys(found)
     for method, predictions in measured.items():
-        rows = bootstrap.intervals(predictions, truths, class_index, heights={}).rename(columns={"value": "mean"})
+        rows = bootstrap.intervals(predictions, truths, class_index, {}, ignore=ignore, scenes=scenes)
+        rows = rows.rename(columns={"value": "mean"})
         cells[method] = rows.loc[list(HIGHER_IS_BETTER), ["mean", "low", "high"]].to_dict("index")
     if reference in measured and len(measured) > 1:
-        _add_differences(cells, bootstrap.paired(measured, reference, truths, class_index, heights={}))
+        _add_differences(cells, bootstrap.paired(measured, reference, truths, class_index, {}, ignore=ignore,
+                                                 scenes=scenes))
     caption = _sentence(what + (f" on {dataset}" if dataset else ""), profile and f"profile {profile}",
-                        f"n = {len(truths)} images with {sum(map(len, truths))} people")
+                        f"n = {bootstrap.number_of(len(truths), scenes)} with {sum(map(len, truths))} people")
     caption += " Value over all images with its 95 % bootstrap interval."
     return build(cells, dict.fromkeys(measured, len(truths)), caption, reference, notes, note)
 

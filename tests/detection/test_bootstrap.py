@@ -148,6 +148,45 @@ def test_one_image_proves_nothing():
     assert (table["verdict"] == "inconclusive").all()
 
 
+def by_scene(of_image, seed):
+    """The images of one bootstrap sample of scenes."""
+    names = list(dict.fromkeys(of_image))
+    (numbers,) = drawn(len(names), seed)
+    return [i for number in numbers for i, scene in enumerate(of_image) if scene == names[number]]
+
+
+def test_scenes_are_drawn_with_all_their_images():
+    predictions, truths = scenes(5, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 2)
+    other, _ = scenes(5, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 2, jitter=0.3)
+    _, regions = scenes(6, counts=(1, 0, 2, 3) * 4)
+    of_image = [*"aabcadbbbeeecfaa"]
+    for seed in range(5):
+        images = by_scene(of_image, seed)
+        expected, others = (measure([found[i] for i in images], [truths[i] for i in images], 0, {},
+                                    [regions[i] for i in images]) for found in (predictions, other))
+        options = {"heights": {}, "resamples": 1, "seed": seed, "ignore": regions, "scenes": of_image}
+        frame = intervals(predictions, truths, **options)
+        assert frame["low"].tolist() == pytest.approx([expected[name] for name in frame.index], abs=1e-12)
+        table = paired({"one": predictions, "two": other}, "two", truths, **options).loc["one"]
+        assert table["low"].tolist() == pytest.approx([expected[n] - others[n] for n in table.index], abs=1e-12)
+        assert frame.attrs["over"] == table.attrs["over"] == "16 images of 6 scenes"
+
+
+def test_unknown_or_single_scenes_are_as_images():
+    predictions, truths = scenes(6, counts=(4, 0, 7, 1, 9, 0, 3, 5))
+    plain = intervals(predictions, truths, resamples=50)
+    assert plain.attrs["over"] == "8 images"
+    for of_image, over in (("abcdefgh", "8 images"), ("a" * 8, "8 images of 1 scene")):
+        frame = intervals(predictions, truths, resamples=50, scenes=[*of_image])
+        assert frame.equals(plain) and frame.attrs["over"] == over
+    # images alike in a scene are less than so many independent ones
+    repeated = [4 * predictions, 4 * truths]
+    wide, narrow = (intervals(*repeated, resamples=400, heights={}, scenes=of_image).loc["mAP@.5"]
+                    for of_image in ([*"abcdefgh"] * 4, None))
+    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
+    assert wide["value"] == narrow["value"]
+
+
 def test_p_values_of_equal_methods_are_uniform():
     """Two detectors with the same chances: p < .2 comes in a fifth of all cases (20 +- 4 of 100)."""
     rng = np.random.default_rng(1)
@@ -177,5 +216,7 @@ def test_bad_input():
     for found in ({"ours": [NONE]}, {"ours": [NONE], "theirs": [NONE]}):
         with pytest.raises(FusionError, match=r"Expected other and .* found ours"):
             paired(found, "other", [BOX])
+    with pytest.raises(FusionError, match="scene of each of 2 images, found 1"):
+        intervals([NONE] * 2, [BOX] * 2, scenes=["a"])
     with pytest.raises(FusionError, match="resamples = 0"):
         intervals([NONE], [BOX], resamples=0)

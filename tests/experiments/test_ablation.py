@@ -263,11 +263,11 @@ def test_table_7_has_every_row(outcomes, bench):
     assert "on Toy, profile quick" in table.attrs["caption"] and "n = 3 images with 3 people" in table.attrs["caption"]
 
 
-def toy_gain(stage_1, none, fixed, shuffled, own, seeds=3, measure="mAP@.5"):
+def toy_gain(stage_1, none, fixed, shuffled, own, seeds=3, measure="mAP@.5", scenes=None):
     hits = {STAGE_1: stage_1, "no text": none, "no MLLM": fixed, "shuffled text": shuffled, "full": own}
     truths = people_found(1)[1]
     found = {name: [people_found(share, seed=seed)[0] for seed in range(seeds)] for name, share in hits.items()}
-    return ablation_analysis.attribute_gain(ablation_analysis.resample(found, truths, 400), measure)
+    return ablation_analysis.attribute_gain(ablation_analysis.resample(found, truths, 400, scenes=scenes), measure)
 
 
 def test_a_gain_is_divided_without_rest():
@@ -298,9 +298,24 @@ def test_the_answer_says_no_more_than_the_intervals(hits, said, unsaid):
 def test_one_seed_concludes_nothing_and_few_images_are_named():
     text = ablation_analysis.explain(toy_gain(0.1, 0.3, 0.3, 0.3, 0.95, seeds=1))
     assert "No conclusion about the text can be drawn from one seed" in text and "matters here" not in text
-    table = toy_gain(0.1, 0.3, 0.3, 0.3, 0.95)
-    table.attrs["images"] = 6
-    assert "only 6 images the intervals tend to be too narrow" in ablation_analysis.explain(table)
+    table = toy_gain(0.1, 0.3, 0.3, 0.3, 0.95, scenes=[f"s{i % 6}" for i in range(24)])
+    text = ablation_analysis.explain(table)
+    assert "mAP@.5 on 24 images of 6 scenes with 48 people" in text
+    assert "only 24 images of 6 scenes the intervals tend to be too narrow" in text
+
+
+def test_scenes_and_regions_are_those_of_the_detection_measures():
+    found, truths = {"full": people_found(0.8, seed=0)[0], "x": people_found(0.5, seed=1)[0]}, people_found(1)[1]
+    options = {"ignore": [torch.tensor([[60.0, 0, 96, 40]])] * 12 + [torch.zeros(0, 4)] * 12,
+               "scenes": [f"s{i // 4}" for i in range(24)]}
+    resampled = ablation_analysis.resample({name: [runs] for name, runs in found.items()}, truths, **options)
+    table = ablation_analysis.compare(resampled)
+    for name, predictions in found.items():
+        alone = detection.intervals(predictions, truths, heights={}, **options)
+        assert table.loc[name, ["mean", "low", "high"]].to_numpy() == pytest.approx(
+            alone.loc[table.loc[name].index, ["value", "low", "high"]].to_numpy())
+    caption = ablation_analysis.ablation_table(resampled, {}, "Toy", "quick").attrs["caption"]
+    assert "n = 24 images of 6 scenes with 48 people" in caption and "bootstrap interval over scenes." in caption
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -28,9 +28,7 @@ def run(tmp_path, one_thread):
 
 @pytest.fixture
 def pairs(run):
-    """
-
-import functoolsright people in infrared, none to be seen in visible, at twice the size in front of the detector."""
+    """Bright people in infrared, none to be seen in visible, at twice the size in front of the detector."""
     rng, made = np.random.default_rng(0), []
     for index in range(8):
         ir, visible = rng.integers(0, 60, (128, 192), np.uint8), rng.integers(0, 60, (128, 192, 3), np.uint8)
@@ -69,15 +67,20 @@ def same(a, b):
 
 def test_images_of_a_method(run, pairs):
     infrared, visible = protocols.sources(run)
-    image, boxes = MethodImages(infrared, pairs, SIZE)[3]
+    image, boxes, none = MethodImages(infrared, pairs, SIZE)[3]
+    assert none.shape == (0, 4)
+    cars = replace(pairs[3], classes=("person", "ignore"))
+    _, again, ignore = MethodImages(infrared, [cars], SIZE)[0]
+    assert torch.equal(again, boxes) and ignore.tolist() == (pairs[3].boxes[1:] / 2).tolist()
+    assert torch.equal(protocols.ignored([cars], SIZE)[0], ignore)
     assert image.shape == (3, 64, 96) and torch.equal(image[0], image[2])
     assert boxes.tolist() == (pairs[3].boxes[:1] / 2).tolist()  # people alone, at half the size
     x1, y1, x2, y2 = boxes[0].int().tolist()
     assert image[0, y1 + 1:y2 - 1, x1 + 1:x2 - 1].min() > 0.5 > image[0].mean()
     halves = read_image(pairs[3].visible).reshape(64, 2, 96, 2, 3).mean((1, 3)) / 255
-    image, _ = MethodImages(visible, pairs, SIZE)[3]
+    image, _, _ = MethodImages(visible, pairs, SIZE)[3]
     assert np.abs(image.permute(1, 2, 0).numpy() - halves).mean() < 0.02
-    square, boxes = MethodImages(infrared, pairs, (32, 64))[3]
+    square, boxes, _ = MethodImages(infrared, pairs, (32, 64))[3]
     assert square.shape == (3, 32, 64) and boxes.tolist() == (pairs[3].boxes[:1] / 4).tolist()
 
 
@@ -112,7 +115,7 @@ def test_retrained_detectors_are_kept(run, pairs, weights, monkeypatch):
     assert len(facts["Mean"]["validation"]) == 3 and facts["Mean"]["epochs"] == 2
     assert facts["Mean"]["validation"][1:] == pd.read_csv(kept / "curves.csv")["mAP@.5:.95"].tolist()
     trained = load_yolov5(kept / "best.safetensors")
-    image, _ = MethodImages(methods[0], pairs[7:], SIZE)[0]
+    image, _, _ = MethodImages(methods[0], pairs[7:], SIZE)[0]
     assert torch.equal(detect(trained, [image])[0], found["Mean"][0])
 
     trainings, train = [], protocols.train_detector

@@ -108,6 +108,45 @@ def test_augmentation_moves_boxes_with_the_picture():
     assert max(areas) > 2 * min(areas) and 5 < flipped < 35
 
 
+def test_regions_to_ignore_are_augmented_and_never_become_people():
+    class WithRegions(Blobs):
+        def __getitem__(self, index):
+            image, boxes = super().__getitem__(index)
+            return image, boxes, torch.cat([boxes, torch.tensor([[0.0, 0, 96, 64]])])
+
+    plain, data = (module._Images(of(20), seed=0, augment=True) for of in (Blobs, WithRegions))
+    for i in range(20):
+        one, other = plain[i], data[i]
+        assert torch.equal(one["image"], other["image"]) and torch.equal(one["boxes"], other["boxes"])
+        assert not len(one["ignore"]) and torch.equal(other["ignore"][:-1], one["boxes"])
+    batch = data.collate([plain[0], data[1]])
+    assert list(map(len, batch["ignore"])) == [0, len(data[1]["ignore"])] and batch["image"].shape == (2, 3, 64, 96)
+    assert len(batch["boxes"]) == len(batch["name"]) == 2
+
+
+def test_regions_to_ignore_do_not_count_against_a_detector():
+    class Nobody(Blobs):
+        """Images whose boxes are regions to ignore, but for one image."""
+
+        def __getitem__(self, index):
+            image, boxes = super().__getitem__(index)
+            return (image, boxes, torch.zeros(0, 4)) if not index else (image, torch.zeros(0, 4), boxes)
+
+    class Finds(torch.nn.Module):
+        pass
+
+    data, plain = Nobody(6), Blobs(6)
+    found = [torch.cat([plain[i][1], torch.tensor([[0.5 + 0.1 * (i > 0), 0]]).expand(len(plain[i][1]), 2)], 1)
+             for i in range(6)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "detect", lambda *_, **__: found)
+        model = Finds()
+        model.names = ["person"]
+        assert module.evaluate_detector(model, data)["mAP@.5"] == pytest.approx(1)
+        assert module.evaluate_detector(model, plain)["boxes"] == sum(len(plain[i][1]) for i in range(6))
+        assert module.evaluate_detector(model, [data[i][:2] for i in range(6)])["mAP@.5"] < 0.5
+
+
 @pytest.mark.parametrize("steps", [3, 16, 100])
 def test_one_cycle_is_that_of_torch(steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
