@@ -82,7 +82,8 @@ def pool(found: Sequence[Found]) -> Found:
     return {way: [boxes for one in found for boxes in one[way]] for way in found[0]}
 
 
-def compare(found: Found, truths: Sequence[Tensor], scenes: Sequence[str], reference: str = OWN) -> pd.DataFrame:
+def compare(found: Found, truths: Sequence[Tensor], scenes: Sequence[str], reference: str = OWN,
+            ignore: Sequence[Tensor] | None = None) -> pd.DataFrame:  # fmt: skip
     """The reference against every other way to refine, with intervals by scene.
 
     Args:
@@ -90,13 +91,14 @@ def compare(found: Found, truths: Sequence[Tensor], scenes: Sequence[str], refer
         truths: people [m,4] per pair, at the size of the detections.
         scenes: of each pair; whole scenes are resampled.
         reference: a way to refine.
+        ignore: regions [k,4] per pair in which detections count neither way.
 
     Returns:
         Rows (way, measure): "difference" of average precision, reference minus way, its 95 % interval "low" to "high",
         and "verdict": better or worse where the interval leaves out 0, equivalent where it lies within `EQUIVALENT`,
         and otherwise inconclusive.
     """
-    table = paired(found, reference, truths, heights={}, scenes=scenes)
+    table = paired(found, reference, truths, heights={}, ignore=ignore, scenes=scenes)
     table = table[table.index.get_level_values(1).isin(MEASURES)]
     differences = pd.DataFrame({"difference": -table["difference"], "low": -table["high"], "high": -table["low"]})
     return differences.assign(verdict=[_verdict(row) for row in differences.itertuples()])

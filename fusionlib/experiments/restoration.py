@@ -7,9 +7,11 @@ so that own answer against another's flatters; against a network that was traine
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
+import numpy as np
 import pandas as pd
 from kornia.metrics import psnr, ssim
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 from tqdm.auto import tqdm
 
 from fusionlib import metrics
@@ -20,6 +22,7 @@ from fusionlib.data.pairs import Pair, load
 from fusionlib.feedback.controls import UNRELATED_UNREAD
 from fusionlib.feedback.damage_analysis import detect
 from fusionlib.feedback.damage_words import describe, paraphrase
+from fusionlib.feedback.text_encoder import encode_one
 from fusionlib.metrics.statistics import mean_interval, verdict
 from fusionlib.utils.errors import FusionError
 
@@ -121,7 +124,8 @@ def explain(table: pd.DataFrame) -> str:
     """What `differences` says of PSNR, in plain words."""
     pairs, own = table["pair"].nunique(), summarise(table)[OWN].iloc[-1]
     lines = [f"{pairs} pairs: {own:.1f} dB with the {OWN} on average. Another image's answer was the same, word by "
-             f"word, in {equal_answers(table):.0%} of the images."]  # fmt: skip
+             f"word, in {equal_answers(table):.0%} of the images; its features were {distance(table):.2f} away, those "
+             f"of an {NONSENSE} {distance(table, NONSENSE):.2f} (1 - cosine)."]  # fmt: skip
     for words, row in differences(table).xs("PSNR", level="measure").iterrows():
         lines.append(f"{OWN} against {words}: {row['difference']:+.1f} dB [{row['low']:+.1f}, {row['high']:+.1f}], "
                      f"{verdict(row, higher_is_better=True)}")  # fmt: skip
@@ -133,6 +137,18 @@ def equal_answers(table: pd.DataFrame) -> float:
     texts = table[table["damage"] != UNDAMAGED].pivot(index=["pair", "damage", "modality", "level"], columns="words",
                                                       values="text")  # fmt: skip
     return float((texts[OWN] == texts[OTHER]).mean())
+
+
+def distance(table: pd.DataFrame, words: str = OTHER) -> float:
+    """How far other words are from the own answer: mean 1 - cosine similarity of the mean token features, 0..2.
+
+    Over the damaged images that have both texts; nan without any.
+    """
+    texts = table[table["damage"] != UNDAMAGED].pivot(index=["pair", "damage", "modality", "level"], columns="words",
+                                                      values="text")  # fmt: skip
+    both = texts[(texts[OWN] != "") & (texts[words] != "")]
+    means = [[encode_one(text).mean(0) for text in row] for row in both[[OWN, words]].to_numpy()]
+    return float(np.mean([1 - cosine_similarity(*pair, dim=0).item() for pair in means])) if means else float("nan")
 
 
 def _damaged(images, case, seed):
