@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "precision_recall": ["HEIGHTS", "average_precision", "measure", "miss_rate_curve"],
     "bootstrap": ["intervals", "paired"],
     "checkpoints": ["load_yolov5", "save_yolov5"],
+    "onnx_detector": ["OnnxDetector"],
     "detectors": ["UltralyticsDetector", "class_indices", "detect", "load_detector"],
     "yolov5": ["COCO_ANCHORS", "STRIDES", "YOLOv5", "freeze"],
     "yolov5_loss": ["HYP", "YOLOv5Loss", "scale_hyp", "to_targets"],

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 import yaml
 from torch import nn
-from torchvision.ops import box_convert, clip_boxes_to_image
+from torchvision.ops import box_convert
 
 from fusionlib.detection.blocks import ROOT as ULTRALYTICS
 from fusionlib.detection.blocks import DetectionModel
 from fusionlib.detection.checkpoints import coco_names, load_yolov5, read
-from fusionlib.detection.postprocessing import check_images, pad, suppress
+from fusionlib.detection.onnx_detector import OnnxDetector, load_onnx
+from fusionlib.detection.postprocessing import check_images, pad, select, suppress
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.utils.errors import FusionError
 
-_EXPECTED = "detector weights (a classic YOLOv5, or an official .pt such as yolov5nu, yolov8n or yolo11n)"
+_EXPECTED = "detector weights (a classic YOLOv5, an official .pt such as yolov5nu, yolov8n or yolo11n, or an .onnx)"
 _ACTIVATIONS = {name: getattr(nn, name) for name in ("SiLU", "Identity", "ReLU", "LeakyReLU", "Hardswish", "GELU")}
 
 
@@ -42,26 +43,24 @@ class UltralyticsDetector(nn.Module):
             boxes, scores = outputs.transpose(1, 2).split((4, len(self.names)), dim=2)
             return [suppress(box_convert(b, "cxcywh", "xyxy"), s, size, conf, iou, max_det, classes)
                     for b, s in zip(boxes, scores)]
-        results = []
-        for rows in outputs:
-            selected = rows[:, 4] > conf
-            if classes is not None:
-                selected &= torch.isin(rows[:, 5], rows.new_tensor(list(classes)))
-            rows = rows[selected][:max_det]
-            results.append(torch.cat((clip_boxes_to_image(rows[:, :4], size), rows[:, 4:6]), 1))
-        return results
+        return [select(rows, size, conf, max_det, classes) for rows in outputs]
 
 
-def load_detector(path: str | Path, device: str | torch.device = "cpu") -> YOLOv5 | UltralyticsDetector:
+Detector = YOLOv5 | UltralyticsDetector | OnnxDetector
+
+
+def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Detector:
     """Read a detector for `detect`, in evaluation mode, float32.
 
-    Reads every file that `load_yolov5` reads, and weights of ultralytics' detection networks: official checkpoints,
-    checkpoints of their training, and state dicts whose file name is the network's, such as yolov8n.pt. Nothing is
-    ever downloaded.
+    Reads every file that `load_yolov5` reads; weights of ultralytics' detection networks: official checkpoints,
+    checkpoints of their training, and state dicts whose file name is the network's, such as yolov8n.pt; and every .onnx
+    that `load_onnx` reads, which runs on the CPU whatever the `device`. Nothing is ever downloaded.
 
     Raises:
         FusionError: the file is missing, damaged, unsafe, or holds a network without a configuration in ultralytics.
     """
+    if Path(path).suffix == ".onnx":
+        return load_onnx(path).eval()
     state, metadata = read(path, _EXPECTED)
     if "model.24.anchors" in state:
         return load_yolov5(path, device)
@@ -114,7 +113,7 @@ def _restore_activations(model, activations):
 _PERSON = {"people", "pedestrian", "pedestrians", "persons"}
 
 
-def detect(model: YOLOv5 | UltralyticsDetector, images: Iterable[torch.Tensor], classes: Sequence[str] = ("person",),
+def detect(model: Detector, images: Iterable[torch.Tensor], classes: Sequence[str] = ("person",),
            conf: float = 0.001, iou: float = 0.6, max_det: int = 300) -> list[torch.Tensor]:
     """Detect objects of some classes in images, which may differ in size.
 
@@ -140,7 +139,7 @@ def detect(model: YOLOv5 | UltralyticsDetector, images: Iterable[torch.Tensor], 
     return results
 
 
-def class_indices(model: YOLOv5 | UltralyticsDetector, classes: Sequence[str]) -> list[int]:
+def class_indices(model: Detector, classes: Sequence[str]) -> list[int]:
     """The detector's indices of classes by name; FusionError for a class that it does not know."""
     labels = [_canonical(name) for name in model.names]
     if missing := [name for name in classes if _canonical(name) not in labels]:

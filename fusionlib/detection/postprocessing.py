@@ -8,7 +8,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from fusionlib.utils.errors import FusionError
 
 _CANDIDATES = 30_000  # boxes per image that enter non-maximum suppression, as in the official validation
-_GREY = 114 / 255  # the official letterbox colour
+GREY = 114 / 255  # the official letterbox colour
 
 
 def check_images(images: torch.Tensor) -> None:
@@ -26,7 +26,7 @@ def padding(images: torch.Tensor, multiple: int) -> tuple[int, int]:
 def pad(images: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad images [..., H, W] with grey at the bottom and right to multiples of a stride."""
     bottom, right = padding(images, multiple)
-    return torch.nn.functional.pad(images, (0, right, 0, bottom), value=_GREY)
+    return torch.nn.functional.pad(images, (0, right, 0, bottom), value=GREY)
 
 
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int], conf: float, iou: float, max_det: int,
@@ -58,3 +58,13 @@ def suppress(boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int], c
     best = batched_nms(boxes, score, label, iou)[:max_det]
     boxes = clip_boxes_to_image(boxes[best], size)
     return torch.cat((boxes, score[best, None], label[best, None].to(boxes)), 1)
+
+
+def select(rows: torch.Tensor, size: tuple[int, int], conf: float, max_det: int,
+           classes: Sequence[int] | None = None) -> torch.Tensor:
+    """As `suppress`, for a network that has suppressed by itself: rows [N, 6] x1, y1, x2, y2, score, class."""
+    selected = rows[:, 4] > conf
+    if classes is not None:
+        selected &= torch.isin(rows[:, 5], rows.new_tensor(list(classes)))
+    rows = rows[selected][:max_det]
+    return torch.cat((clip_boxes_to_image(rows[:, :4], size), rows[:, 4:6]), 1)
