@@ -52,7 +52,7 @@ class Profile:
     detector: str = "yolov5n.pt"  # a path, or a name that Run.weights looks for
     detect_size: tuple[int, int] = (512, 640)  # height, width of the detector's input (ours: half of 1280x1024)
     variant: str = "full"  # of Text-DFH: one of `models.VARIANTS`; "wide" and its control "blind" are ours
-    fidelity: float = 1.0  # weight of L_f of the refined image; 0 in the paper, see notebook 04
+    fidelity: float = 0.0  # weight of L_f of the refined image (ours if it is not 0, see notebook 04)
     instruction_steps: int = 0  # on crops with instructions, after the training with the detector (ours)
     instruction_answer_fraction: float = 0.4  # fraction of crops with an answer as text, which stay unchanged (ours)
     instruction_crop: int = 96  # (ours)
@@ -113,18 +113,17 @@ PROFILES = {
         backend="rules", views="all", fusion_resize=320, fusion_crop=128, crops_per_image=2, fusion_batch=8,
         fusion_epochs=20, fusion_lr=2e-3,
         detector="scene_detector.safetensors", detect_size=(256, 320), dfh_batch=4, dfh_epochs=3, dfh_lr=1e-3,
-        train_peers=(), detector_epochs=3, detector_pairs=12,
+        fidelity=1.0, train_peers=(), detector_epochs=3, detector_pairs=12,
         ablation_epochs=1, ablation_pairs=8, ablation_test=8, ablation_seeds=1,
         medical_slices=4, medical_epochs=50, medical_batch=2, medical_crop=64, medical_dfh_epochs=4,
         medical_dfh_lr=3e-4,
     ),
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0, fusion_datasets=(),
-        detection_datasets=(), validation=6, backend="rules", views="all", fusion_balanced=True,
-        fusion_resize=640, fusion_own_size=0.5,
-        fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
-        detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(), detector_epochs=8,
-        detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
+        detection_datasets=(), validation=6, backend="rules", views="all", fusion_balanced=True, fusion_resize=640,
+        fusion_own_size=0.5, fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=100, fusion_lr=1e-3,
+        fidelity=1.0, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16, dfh_lr=1e-3, train_peers=(),
+        detector_epochs=8, detector_pairs=16, ablation_epochs=6, ablation_pairs=24, ablation_seeds=3, medical_slices=8,
         medical_epochs=40, medical_batch=2, medical_crop=128, medical_dfh_epochs=6, medical_dfh_lr=3e-4,
     ),
     "paper": Profile(),
