@@ -1,4 +1,4 @@
-"""Average precision and log-average miss rate of a detector, from one matching by pycocotools.
+"""Average precision, recall at a precision and log-average miss rate of a detector, from one matching by pycocotools.
 
 pycocotools assigns detections to true boxes once. Everything after that only counts: a bootstrap sample has the same
 matches, each image counted as often as it was drawn. The counting is our own, because pycocotools' `accumulate` loops
@@ -21,7 +21,7 @@ from fusionlib.utils.errors import FusionError
 #: Far, medium and near people by the height of their box in pixels, low <= height < high (Dollár et al., PAMI 2012).
 HEIGHTS = {"far": (0, 30), "medium": (30, 80), "near": (80, np.inf)}
 #: By measure; average precision of a range of heights is better when higher, too.
-HIGHER_IS_BETTER = {"mAP@.5": True, "mAP@.75": True, "mAP@.5:.95": True, "LAMR": False}
+HIGHER_IS_BETTER = {"mAP@.5": True, "mAP@.75": True, "mAP@.5:.95": True, "R@P.9": True, "LAMR": False}
 
 _RECALLS = np.linspace(0, 1, 101)
 _FPPI = np.logspace(-2, 0, 9)
@@ -53,6 +53,8 @@ def measure(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor],
     Returns:
         "mAP@.5", "mAP@.75", "mAP@.5:.95": COCO average precision, 0..1, higher is better (Lin et al., ECCV 2014): the
             mean over 101 recalls, the last also over the ten overlaps .5, .55, ... .95.
+        "R@P.9": the largest recall, at an overlap of .5, at which precision is at least .9, 0..1, higher is better: the
+            share of people who are found where at most one alarm in ten is false. 0 if precision never is.
         "LAMR": log-average miss rate, 0..1, lower is better (Dollár et al., Pedestrian Detection: An Evaluation of the
             State of the Art, PAMI 34(4), 2012): geometric mean of the miss rates at nine numbers of false
             positives per image, evenly spaced in log space from .01 to 1, at an overlap of .5. Where the curve ends
@@ -190,6 +192,7 @@ def count(matches: Matches, times: np.ndarray) -> dict[str, np.ndarray]:
             values |= {f"AP@.5 {name}": precision[0], f"AP@.5:.95 {name}": np.mean(precision, 0)}
         else:
             values |= {"mAP@.5": precision[0], "mAP@.75": precision[5], "mAP@.5:.95": np.mean(precision, 0)}
+            values["R@P.9"] = defined * _recall_at_precision(curves[0], total, times)
             values["LAMR"] = defined * _log_average_miss_rate(curves[0], total, times)
     return values
 
@@ -200,19 +203,29 @@ def _average_precision(curve, total, times):
     Only the points of hits matter: between two of them recall is constant and precision falls. For the same reason an
     image that is drawn twice may count as two hits, or two false positives, in one step.
     """
-    image, hit = curve
-    found = np.cumsum(times[:, image[hit]], 1)
-    precision = found / np.maximum(_counted(times, image, np.flatnonzero(hit)), 1)
+    found, counted = _at_hits(curve, times)
+    precision = found / np.maximum(counted, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
     reached = np.searchsorted(_RECALLS, found / total[:, None], side="right")  # number of the 101 recalls
     return (envelope * np.diff(reached, axis=1, prepend=0)).sum(1) / len(_RECALLS)
 
 
-def _counted(times, image, hits):
-    """Number of detections drawn up to each hit, [B, hits]; summed between hits first, because hits are few."""
+def _recall_at_precision(curve, total, times):
+    """Largest recall [B] at a precision of .9 or more; at points of hits, see `_average_precision`."""
+    found, counted = _at_hits(curve, times)
+    precise = 10 * found >= 9 * counted
+    return (found * precise).max(1, initial=0) / total
+
+
+def _at_hits(curve, times):
+    """Number of hits and of detections drawn up to each hit, [B, hits]."""
+    image, hit = curve
+    hits = np.flatnonzero(hit)
     if not len(hits):
-        return np.zeros((len(times), 0), int)
-    return np.cumsum(np.add.reduceat(times[:, image[: hits[-1] + 1]], [0, *hits[:-1] + 1], axis=1), 1)
+        return np.zeros((2, len(times), 0), int)
+    # Detections are summed between hits first, because hits are few.
+    between = np.add.reduceat(times[:, image[: hits[-1] + 1]], [0, *hits[:-1] + 1], axis=1)
+    return np.cumsum(times[:, image[hits]], 1), np.cumsum(between, 1)
 
 
 def _miss_rates(curve, total, times):

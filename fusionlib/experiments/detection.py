@@ -49,6 +49,6 @@ def find_people(detector: nn.Module, pairs: Sequence[Pair], size: tuple[int, int
 
 def detection_table(found: dict[str, list[Tensor]], truths: list[Tensor],
                     ignore: list[Tensor] | None = None) -> pd.DataFrame:
-    """Detection measures per candidate: mAP@.5, mAP@.75, mAP@.5:.95, LAMR, number of images and of true boxes."""
+    """Detection measures per candidate: mAP@.5, mAP@.75, mAP@.5:.95, R@P.9, LAMR, numbers of images and true boxes."""
     table = pd.DataFrame({name: measure(boxes, truths, 0, {}, ignore) for name, boxes in found.items()}).T
     return table.astype({"images": int, "boxes": int})

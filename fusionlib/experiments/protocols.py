@@ -20,6 +20,7 @@ from fusionlib.data.pairs import Pair
 from fusionlib.detection.bootstrap import number_of, paired
 from fusionlib.detection.checkpoints import load_yolov5, save_yolov5
 from fusionlib.detection.detectors import UltralyticsDetector, class_indices, detect
+from fusionlib.detection.precision_recall import HIGHER_IS_BETTER
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.experiments.methods import OURS, Method
 from fusionlib.experiments.results import fuse_method
@@ -172,8 +173,8 @@ def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor]
     """
     found = {name: predictions for name, predictions in found.items() if predictions is not None}
     others = [name for name in found if name != reference]
-    # Four measures of each row are corrected together: with fewer resamples not even the least p would be below LEVEL.
-    resamples = max(2000, int(2 * 4 * len(others) / LEVEL))
+    # The measures of all rows are corrected together: with fewer resamples not even the least p would be below LEVEL.
+    resamples = max(2000, int(2 * len(HIGHER_IS_BETTER) * len(others) / LEVEL))
     rows = paired(found, reference, boxes, heights={}, resamples=resamples, ignore=ignore, scenes=scenes).loc[
         [(other, name) for other in others for name in measures]]
     swapped = rows["verdict"].replace({"better": "worse", "worse": "better"})

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -61,6 +62,16 @@ def plain_miss_rate(rows, total, images):
                 break
         rates.append(max(1 - hits / total, 1e-10))
     return math.exp(np.log(rates).mean())
+
+
+def plain_recall(rows, total):
+    """The largest share of people found at which nine of ten alarms or more are right."""
+    hits, best = 0, 0
+    for n, (_, hit) in enumerate(rows, start=1):
+        hits += hit
+        if Fraction(hits, n) >= Fraction(9, 10):
+            best = hits / total
+    return best
 
 
 def coco_precision(predictions, truths, heights):
@@ -148,6 +159,33 @@ def test_regions_to_ignore_by_hand():
     assert np.isnan(measure(predictions[1:], [EMPTY], ignore=regions[1:])["mAP@.5"])
 
 
+def test_recall_at_precision_by_hand():
+    """Twenty people, one an image; detections by falling score, of which some find nobody."""
+    false = torch.tensor([60.0, 0, 80, 50])
+
+    def recall(hits):
+        scores = torch.linspace(1, 0.1, len(hits))
+        rows = [torch.tensor([[*(BOX[0] if hit else false), score, 0]]) for hit, score in zip(hits, scores)]
+        return measure([*rows, *[NONE] * 30][:30], [BOX] * 20 + [EMPTY] * 10, heights={})["R@P.9"]
+
+    assert recall([1] * 9) == pytest.approx(9 / 20)
+    assert recall([1] * 9 + [0]) == pytest.approx(9 / 20)  # 9 of 10 is just enough, and 9 people are as many as before
+    assert recall([1] * 8 + [0, 1]) == pytest.approx(9 / 20)  # 8 of 9 is too little, 9 of 10 enough again
+    assert recall([1] * 8 + [0, 0] + [1] * 9) == pytest.approx(8 / 20)  # 17 of 19 is too little
+    assert recall([1] * 8 + [0, 0] + [1] * 10) == pytest.approx(18 / 20)
+    assert recall([0] + [1] * 8) == 0 and recall([0]) == 0
+    assert recall([0] + [1] * 9) == pytest.approx(9 / 20)
+
+
+def test_recall_at_precision_agrees_with_its_plain_definition():
+    values = []
+    for seed in range(8):
+        predictions, truths = scenes(seed, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 4, false=1)
+        values.append(measure(predictions, truths, heights={})["R@P.9"])
+        assert values[-1] == pytest.approx(plain_recall(*decisions(predictions, truths)), abs=1e-12)
+    assert 0 < min(values) < max(values) < 1 and len(set(values)) > 4
+
+
 def test_heights_by_hand():
     # far 29, medium 30 and 50, near 100 pixels tall
     truths = [torch.tensor([[0.0, 0, 10, 29], [50, 0, 60, 30], [100, 0, 120, 50], [200, 0, 240, 100]])]
@@ -187,6 +225,7 @@ def test_agrees_with_plain_definitions_and_with_pycocotools(tied, capsys):
     assert result["mAP@.75"] == pytest.approx(coco[0, 5], abs=1e-12)
     rows, total = decisions(predictions, truths)
     assert result["LAMR"] == pytest.approx(plain_miss_rate(rows, total, len(truths)), abs=1e-12)
+    assert result["R@P.9"] == pytest.approx(plain_recall(rows, total), abs=1e-12)
     assert capsys.readouterr().out == ""
 
 
@@ -218,11 +257,11 @@ def test_only_one_class_counts():
 def test_nothing_found_and_nothing_there():
     box, found = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0, 0, 10, 10, 0.9, 0]])
     result = measure([NONE], [box])
-    assert [result[name] for name in (*NAMES, "LAMR", "AP@.5 far")] == [0, 0, 0, 1, 0]
+    assert [result[name] for name in (*NAMES, "R@P.9", "LAMR", "AP@.5 far")] == [0, 0, 0, 0, 1, 0]
     assert math.isnan(result["AP@.5 near"]) and result["boxes near"] == 0
     for predictions, truths in (([NONE], [EMPTY]), ([found], [EMPTY]), ([], []), ([[]], [[]])):
         result = measure(predictions, truths)
-        assert all(math.isnan(result[name]) for name in (*NAMES, "LAMR", "AP@.5 far"))
+        assert all(math.isnan(result[name]) for name in (*NAMES, "R@P.9", "LAMR", "AP@.5 far"))
         assert (result["images"], result["boxes"], result["boxes far"]) == (len(truths), 0, 0)
         assert np.isnan(miss_rate_curve(predictions, truths)[1]).all()
     # A detection on an image without people is a false alarm: precision 1/2 at the only recall, 1/2 per image.

@@ -259,7 +259,7 @@ def test_table_7_has_every_row(outcomes, bench):
     table = ablation_analysis.ablation_table(resampled, {"CA1": "one branch"}, "Toy", "quick")
     assert list(table.index) == [*outcomes] and table.loc["CA1", ("", "differs in")] == "one branch"
     assert list(table.attrs["higher_is_better"].items()) == [
-        ("mAP@.5", True), ("mAP@.75", True), ("mAP@.5:.95", True), ("LAMR", False)]
+        ("mAP@.5", True), ("mAP@.75", True), ("mAP@.5:.95", True), ("R@P.9", True), ("LAMR", False)]
     assert "on Toy, profile quick" in table.attrs["caption"] and "n = 3 images with 3 people" in table.attrs["caption"]
 
 
