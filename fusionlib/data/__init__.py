@@ -3,7 +3,7 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
-    "annotations", "augment", "check", "color", "datasets", "degradation", "image_io", "image_types", "layouts",
+    "annotations", "augment", "check", "coco", "color", "datasets", "degradation", "image_io", "image_types", "layouts",
     "matching", "medical", "nifti", "pairs", "scenes", "splits", "synthetic",
 ], {
     "annotations": ["read_labels"],

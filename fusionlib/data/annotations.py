@@ -47,6 +47,11 @@ def read_labels(path: Path, size: tuple[int, int], dataset: str = ""):
     except (OSError, UnicodeDecodeError, ParseError, ValueError) as error:
         message = f"cannot be used, so its pair counts as unlabelled: {error}; correct or replace it"
         return None, None, [Problem(path, "label", message)]
+    return checked_boxes(path, rows, problems, size)
+
+
+def checked_boxes(path: Path, rows: list[tuple[str, str, np.ndarray]], problems: list[Problem], size: tuple[int, int]):
+    """What `read_labels` returns, from rows of (where in the file, class, box xyxy in pixels) and their problems."""
     if problems and not rows:  # damage alone is not the same as an image without people
         return None, None, problems
     boxes, classes = [], []

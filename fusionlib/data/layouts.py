@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionlib.data import scenes
+from fusionlib.data import coco, scenes
 from fusionlib.data.annotations import IGNORE, read_labels
 from fusionlib.data.image_io import IMAGE_SUFFIXES, image_size
 from fusionlib.data.pairs import Pair, Problem, size_mismatch
@@ -190,6 +190,12 @@ def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir, known: M
     """Add the pairs of two folders, and their problems, to the report."""
     ir_files, visible_files = (files_by_stem(report, folder, IMAGE_SUFFIXES) for folder in (ir_dir, visible_dir))
     label_files = files_by_stem(report, labels_dir, (".xml", ".txt")) if labels_dir else {}
+    entries, problems, notes = coco.find_entries(labels_dir, split) if labels_dir else ({}, [], [])
+    if entries and not split and not entries.keys() & (ir_files | visible_files).keys():
+        notes.append(f"none of {len(entries)} images in the json files of {labels_dir} is called like a pair, the "
+                     f"first is {next(iter(entries))}")
+    report.problems += [problem for problem in problems if problem not in report.problems]  # two parts may share a file
+    report.notes += [note for note in notes if note not in report.notes]
     for stem in sorted(ir_files | visible_files):
         ir, visible = ir_files.get(stem), visible_files.get(stem)
         if not (ir and visible):
@@ -212,6 +218,9 @@ def _add_pairs(report, dataset, split, ir_dir, visible_dir, labels_dir, known: M
         boxes = classes = None
         if stem in label_files:
             boxes, classes, problems = read_labels(label_files[stem], sizes[0], dataset)
+            report.problems += problems
+        elif stem in entries:
+            boxes, classes, problems = coco.read_entry(*entries[stem], sizes[0])
             report.problems += problems
         scene, complete = known.get(stem, ("", True))
         if boxes is not None and not complete:  # anybody may be anywhere
