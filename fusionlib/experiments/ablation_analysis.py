@@ -86,13 +86,21 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
     return table.join(compared.rename_axis(index=table.index.names))
 
 
-def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str) -> pd.DataFrame:
-    """The paper's table 7 as a table of `fusionlib.visualization`, with `FULL` as its reference."""
-    fields = compare(resampled).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
-    cells = {name: fields.loc[name].to_dict("index") for name in resampled.values}
+def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str,
+                   held_out: Mapping[str, Resampled] | None = None) -> pd.DataFrame:
+    """The paper's table 7 as a table of `fusionlib.visualization`, with `FULL` as its reference.
+
+    `held_out` is {name of a further detector: what it found}, for columns that are labelled with this name.
+    """
+    def cells_of(each):
+        fields = compare(each).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
+        return {name: fields.loc[name].to_dict("index") for name in each.values}
+
+    cells = tables.by_detector({name: cells_of(each) for name, each in {"": resampled, **(held_out or {})}.items()})
     caption = (f"Pedestrian detection of the ablations on {dataset}, profile {profile}, one frozen detector for all, "
                f"n = {resampled.images} images with {resampled.boxes} people. {_seeds(resampled.seeds).capitalize()}, "
-               f"with its 95 % bootstrap interval over images{' and seeds' * (resampled.seeds > 1)}.")
+               f"with its 95 % bootstrap interval over images{' and seeds' * (resampled.seeds > 1)}."
+               f"{tables.held_out_note(held_out)}")
     return tables.build(cells, dict.fromkeys(cells, resampled.images), caption, FULL.name, notes, "differs in")
 
 
