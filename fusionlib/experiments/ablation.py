@@ -1,7 +1,7 @@
 """The ablation study of paper section 4.5, and controls that separate the effect of the text from that of training.
 
-All experiments train stage 2 with the same budget and are evaluated on the same test pairs, by the same frozen detector
-and the same metrics. They differ in the network, in its text, or in the weight of fidelity.
+All experiments train stage 2 with the same budget and are evaluated on the same test pairs, by the same frozen
+detectors and the same metrics. They differ in the network, in its text, or in the weight of fidelity.
 """
 
 import functools
@@ -17,8 +17,8 @@ from fusionlib.config import Profile
 from fusionlib.data import scenes
 from fusionlib.data.pairs import Pair, load
 from fusionlib.data.splits import evenly_spaced
-from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments import protocols, results
+from fusionlib.experiments.detection import load_detectors
 from fusionlib.experiments.methods import OURS_STAGE_1, Method, find_methods
 from fusionlib.experiments.run import Run, fingerprint_pairs, network_of
 from fusionlib.experiments.stages import fused_images
@@ -27,7 +27,6 @@ from fusionlib.feedback.controls import Shuffled
 from fusionlib.inference import network
 from fusionlib.models.weights import load as load_weights
 from fusionlib.training.text_dfh import train_text_dfh
-from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint, write_atomically
 
@@ -69,7 +68,7 @@ class Outcome:
     """The results of an experiment, one per seed."""
 
     methods: list[Method]
-    found: list[list[Tensor]]  # detections of people [n,6] per test pair
+    found: dict[str, list[list[Tensor]]]  # by detector: detections of people [n,6] per test pair
     scores: list[pd.DataFrame]  # metrics, from `evaluation.evaluate_pairs`
 
     @property
@@ -99,7 +98,8 @@ class AblationStudy:
             raise FusionError("the ablations compare answers with controls, but notebook 03 asked a control, "
                               f"{backend}: run it with another backend, such as rules")
         self.weights, self.network = run.weights(settings.detector), network_of(self.fusion)
-        self.detector = load_yolov5(self.weights, distributed.best_device())
+        self.detectors = load_detectors(run)
+        self.detector = self.detectors[self.weights.stem]  # in the loss
         self.train = evenly_spaced(parts.dfh_train, settings.ablation_pairs)
         self.test = evenly_spaced(parts.labelled_test, settings.ablation_test)
         self.validation = evenly_spaced(parts.dfh_validation, max(1, len(self.train) // 5))
@@ -159,28 +159,37 @@ class AblationStudy:
     def outcome(self, experiment: Experiment, seeds: int) -> Outcome:
         """Train an experiment with several seeds and evaluate each; finished results are loaded."""
         methods = [self.method(experiment, seed) for seed in range(seeds)]
-        evaluated = [self._evaluate(method) for method in methods]
-        return Outcome(methods, [found for found, _ in evaluated], [scores for _, scores in evaluated])
+        return self._outcome(methods, [self._evaluate(method) for method in methods])
 
     def stage_1(self, seeds: int) -> Outcome:
         """Evaluate the images of stage 1 alike; they are the same for every seed."""
         (method,) = find_methods(self.run, [OURS_STAGE_1])
-        return Outcome([method] * seeds, *([result] * seeds for result in self._evaluate(method)))
+        return self._outcome([method] * seeds, [self._evaluate(method)] * seeds)
 
-    def _evaluate(self, method: Method) -> tuple[list[Tensor], pd.DataFrame]:
-        """The frozen detector's detections and the paper's metrics of a method's images of the test pairs."""
+    def _outcome(self, methods, evaluated):
+        found = {name: [each[name] for each, _ in evaluated] for name in self.detectors}
+        return Outcome(methods, found, [scores for _, scores in evaluated])
+
+    def _evaluate(self, method: Method) -> tuple[dict[str, list[Tensor]], pd.DataFrame]:
+        """The detections of each frozen detector and the paper's metrics of a method's images of the test pairs."""
         results.fuse_method(method, self.test)
+        found = {name: self._find_people(name, method) for name in self.detectors}
+        return found, results.measure_method(method, self.test)
+
+    def _find_people(self, name, method):
         labels, size = [pair.label for pair in self.test], self.run.profile.detect_size
         images = [file_fingerprint(method.image_path(pair)) for pair in self.test]
-        stage = self.run.stage(method.folder / "detections", protocols.stock, labels=labels, images=images,
-                               weights=file_fingerprint(self.weights), size=size)
+        in_loss = name == self.weights.stem
+        weights = self.weights if in_loss else self.run.weights(self.run.profile.held_out_detector)
+        stage = self.run.stage(method.folder / ("detections" if in_loss else f"detections-{name}"), protocols.stock,
+                               labels=labels, images=images, weights=file_fingerprint(weights), size=size)
         file = stage.folder / "people.safetensors"
         if stage.provenance is None:
-            found = protocols.stock(self.detector, [method], self.test, size)[method.name]
+            found = protocols.stock(self.detectors[name], [method], self.test, size)[method.name]
             write_atomically(file, save({label: boxes.contiguous() for label, boxes in zip(labels, found)}))
             stage.finish()
         found = load_file(file)
-        return [found[label] for label in labels], results.measure_method(method, self.test)
+        return [found[label] for label in labels]
 
     def text_sensitivity(self, experiment: Experiment = FULL, seed: int = 0) -> dict[str, float]:
         """Mean absolute difference of a trained network's test images, in gray levels of 255.

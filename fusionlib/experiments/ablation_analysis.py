@@ -89,15 +89,22 @@ def compare(resampled: Resampled, reference: str = FULL.name) -> pd.DataFrame:
     return table.join(compared.rename_axis(index=table.index.names))
 
 
-def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str) -> pd.DataFrame:
-    """The paper's table 7 as a table of `fusionlib.visualization`, with `FULL` as its reference."""
-    fields = compare(resampled).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
-    cells = {name: fields.loc[name].to_dict("index") for name in resampled.values}
+def ablation_table(resampled: Resampled, notes: Mapping[str, str], dataset: str, profile: str,
+                   held_out: Mapping[str, Resampled] | None = None) -> pd.DataFrame:
+    """The paper's table 7 as a table of `fusionlib.visualization`, with `FULL` as its reference.
+
+    `held_out` is {name of a further detector: what it found}, for columns that are labelled with this name.
+    """
+    def cells_of(each):
+        fields = compare(each).drop(columns="p").rename(columns={"p_holm": "p"})[list(tables.FIELDS)]
+        return {name: fields.loc[name].to_dict("index") for name in each.values}
+
+    cells = tables.by_detector({name: cells_of(each) for name, each in {"": resampled, **(held_out or {})}.items()})
     caption = (f"Pedestrian detection of the ablations on {dataset}, profile {profile}, one frozen detector for all, "
                f"n = {bootstrap.number_of(resampled.images, resampled.scenes)} with {resampled.boxes} people. "
                f"{_seeds(resampled.seeds).capitalize()}, with its 95 % bootstrap interval over "
                f"{'scenes' if 1 < _units(resampled) < resampled.images else 'images'}"
-               f"{' and seeds' * (resampled.seeds > 1)}.")
+               f"{' and seeds' * (resampled.seeds > 1)}.{tables.held_out_note(held_out)}")
     return tables.build(cells, dict.fromkeys(cells, resampled.images), caption, FULL.name, notes, "differs in")
 
 

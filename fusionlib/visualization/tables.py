@@ -69,7 +69,8 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
 def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: Sequence[torch.Tensor], reference: str,
                     notes: Mapping[str, str] | None = None, dataset: str = "", profile: str = "",
                     what: str = "Pedestrian detection", note: str = "weights", class_index: int = 0,
-                    ignore: Sequence[torch.Tensor] | None = None, scenes: Sequence[str] | None = None) -> pd.DataFrame:
+                    ignore: Sequence[torch.Tensor] | None = None, scenes: Sequence[str] | None = None,
+                    held_out: Mapping[str, Mapping[str, Sequence[torch.Tensor] | None]] | None = None) -> pd.DataFrame:
     """Pedestrian detection, as in the paper's tables 4 and 7: average precision and log-average miss rate.
 
     Args:
@@ -77,28 +78,42 @@ def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: 
         truths, class_index, ignore, scenes: as for `detection.intervals`.
         reference, notes, profile, what, note: as for `fusion_table`; `what` can name detector and protocol.
         dataset: for the caption.
+        held_out: {name of a further detector: what it found, as `found`, in some or all of the methods}.
 
     Returns:
         A table (see the module): values over all images with 95 % bootstrap intervals (`detection.intervals`), p values
-        of the paired bootstrap, corrected for all comparisons in the table (`detection.paired`).
+        of the paired bootstrap, corrected for all comparisons of one detector (`detection.paired`). Columns of further
+        detectors are labelled with their names.
 
     Raises:
         FusionError: no method has results, an unknown reference, or as for `detection.measure`.
     """
-    measured = {method: predictions for method, predictions in found.items() if predictions is not None}
+    measured = [method for method, predictions in found.items() if predictions is not None]
     _check_methods(found, measured, reference, "of detection")
-    cells = dict.fromkeys(found)
-    for method, predictions in measured.items():
-        rows = bootstrap.intervals(predictions, truths, class_index, {}, ignore=ignore, scenes=scenes)
-        rows = rows.rename(columns={"value": "mean"})
-        cells[method] = rows.loc[list(HIGHER_IS_BETTER), ["mean", "low", "high"]].to_dict("index")
-    if reference in measured and len(measured) > 1:
-        _add_differences(cells, bootstrap.paired(measured, reference, truths, class_index, {}, ignore=ignore,
-                                                 scenes=scenes))
+    cells = by_detector({name: _detection_cells(each, truths, reference, class_index, ignore, scenes)
+                         for name, each in {"": found, **(held_out or {})}.items()})
     caption = _sentence(what + (f" on {dataset}" if dataset else ""), profile and f"profile {profile}",
                         f"n = {bootstrap.number_of(len(truths), scenes)} with {sum(map(len, truths))} people")
-    caption += " Value over all images with its 95 % bootstrap interval."
+    caption += " Value over all images with its 95 % bootstrap interval." + held_out_note(held_out)
     return build(cells, dict.fromkeys(measured, len(truths)), caption, reference, notes, note)
+
+
+def by_detector(cells: Mapping[str, Mapping[str, Mapping | None]]) -> dict[str, dict]:
+    """Join {detector: {method: {measure: ...}}} to {method: {measure: ...}}.
+
+    The measures of all detectors but the first are labelled with the detector's name, as in "LAMR yolox_nano".
+    """
+    joined = {method: {} for rows in cells.values() for method in rows}
+    for number, (name, rows) in enumerate(cells.items()):
+        label = f" {name}" if number else ""
+        for method, row in rows.items():
+            joined[method] |= {measure + label: cell for measure, cell in (row or {}).items()}
+    return joined
+
+
+def held_out_note(names: Sequence[str] | Mapping | None) -> str:
+    """The sentence of a caption on the columns of held-out detectors; empty without one."""
+    return f" Columns with the name {' or '.join(names)}: by a detector that was in no loss." if names else ""
 
 
 def build(cells: Mapping[str, Mapping[str, Mapping[str, float]] | None], counts: Mapping[str, int], caption: str,
@@ -145,8 +160,9 @@ def higher_is_better(metric: str, known: Mapping[str, bool] | None = None) -> bo
         return known[metric]
     if metric in METRICS:
         return METRICS[metric].higher_is_better
-    if metric in HIGHER_IS_BETTER or metric.startswith("AP@"):
-        return HIGHER_IS_BETTER.get(metric, True)
+    measure = metric.partition(" ")[0]  # a range of heights or the name of a detector may follow
+    if measure in HIGHER_IS_BETTER or measure.startswith("AP@"):
+        return HIGHER_IS_BETTER.get(measure, True)
     raise FusionError(f"The better direction of {metric!r} is not known: give it in higher_is_better, as "
                       f"{{{metric!r}: True}} or False.")
 
@@ -157,6 +173,17 @@ def _check_methods(methods, measured, reference, where):
                           "choose one of them.")
     if not measured:
         raise FusionError(f"None of {', '.join(methods)} has results {where}: measure at least one of them.")
+
+
+def _detection_cells(found, truths, reference, class_index, ignore, scenes):
+    measured, cells = {method: boxes for method, boxes in found.items() if boxes is not None}, dict.fromkeys(found)
+    resampling = {"heights": {}, "ignore": ignore, "scenes": scenes}
+    for method, predictions in measured.items():
+        rows = bootstrap.intervals(predictions, truths, class_index, **resampling).rename(columns={"value": "mean"})
+        cells[method] = rows.loc[list(HIGHER_IS_BETTER), ["mean", "low", "high"]].to_dict("index")
+    if reference in measured and len(measured) > 1:
+        _add_differences(cells, bootstrap.paired(measured, reference, truths, class_index, **resampling))
+    return cells
 
 
 def _add_differences(cells, compared):

@@ -54,12 +54,13 @@ def make_pairs(folder, split, count):
 def make_run(folder, pairs, **settings):
     """A run whose notebooks 02 and 03 are done."""
     data = pairs[0].ir.parent
-    weights = data / "detector.safetensors"
-    if not weights.exists():
-        torch.manual_seed(0)
-        detection.save_yolov5(detection.YOLOv5(1, depth=0.33, width=0.125, names=["person"]), weights)
+    weights, other = data / "detector.safetensors", data / "other.safetensors"
+    for seed, file in enumerate((weights, other)):
+        if not file.exists():
+            torch.manual_seed(seed)
+            detection.save_yolov5(detection.YOLOv5(1, depth=0.33, width=0.125, names=["person"]), file)
     run = runs.open_run("quick", data, folder, detection_datasets=("Toy",), detector=str(weights), dfh_batch=2,
-                        **settings)
+                        held_out_detector=str(other), **settings)
     run = replace(run, profile=replace(run.profile, detect_size=(64, 96)))
     fusion = run.stage("02_fusion_network")
     network = FusionNetwork().eval()
@@ -134,13 +135,15 @@ def test_variants_are_trained_and_judged(bench, outcomes):
         harmonise = outcomes[experiment.name].methods[0].make().args[0].harmonise["ir"]
         assert harmonise.variant == experiment.variant and harmonise.layers[-1].weight.abs().sum() > 0
     start, full = outcomes[STAGE_1], outcomes["full"]
-    assert [len(x.found[0]) for x in (start, full)] == [3, 3]
+    assert list(full.found) == list(bench.detectors) == ["detector", "other"]
+    assert {len(x.found[name][0]) for x in (start, full) for name in bench.detectors} == {3}
     assert full.scores[0].shape == (3, 5) and not full.scores[0].equals(start.scores[0])
     first = bench.test[0]
     image = inference.read_fused(full.methods[0].folder / "fused", [first])[0]
-    with torch.inference_mode():
-        expected = detection.detect(bench.detector, [image])[0]
-    assert torch.equal(full.found[0][0], expected)
+    assert bench.detector is bench.detectors["detector"]
+    expected = [detection.detect(each, [image])[0] for each in bench.detectors.values()]
+    assert not torch.equal(*expected)
+    assert all(torch.equal(full.found[name][0][0], boxes) for name, boxes in zip(bench.detectors, expected))
 
 
 def test_what_is_finished_is_loaded_and_the_rest_trained(bench, outcomes, monkeypatch):
@@ -155,7 +158,7 @@ def test_what_is_finished_is_loaded_and_the_rest_trained(bench, outcomes, monkey
 
     monkeypatch.setattr(ablation, "train_text_dfh", counted)
     again = bench.outcome(FULL, 1)
-    assert trained == [] and torch.equal(again.found[0][1], outcomes["full"].found[0][1])
+    assert trained == [] and torch.equal(again.found["other"][0][1], outcomes["full"].found["other"][0][1])
     weak = Experiment("fidelity 0", "", fidelity=0.0)
     with pytest.raises(KeyboardInterrupt):
         bench.outcome(weak, 2)
@@ -254,13 +257,22 @@ def test_seeds_are_averaged_and_widen_the_interval():
 
 
 def test_table_7_has_every_row(outcomes, bench):
-    found = {name: outcome.found for name, outcome in outcomes.items()}
-    resampled = ablation_analysis.resample(found, bench.truths, 50)
+    resampled, other = (ablation_analysis.resample({row: outcome.found[name] for row, outcome in outcomes.items()},
+                                                   bench.truths, 50) for name in bench.detectors)
     table = ablation_analysis.ablation_table(resampled, {"CA1": "one branch"}, "Toy", "quick")
     assert list(table.index) == [*outcomes] and table.loc["CA1", ("", "differs in")] == "one branch"
     assert list(table.attrs["higher_is_better"].items()) == [
         ("mAP@.5", True), ("mAP@.75", True), ("mAP@.5:.95", True), ("R@P.9", True), ("LAMR", False)]
     assert "on Toy, profile quick" in table.attrs["caption"] and "n = 3 images with 3 people" in table.attrs["caption"]
+    both = ablation_analysis.ablation_table(resampled, {}, "Toy", "quick", {"other": other})
+    alone = ablation_analysis.ablation_table(other, {}, "Toy", "quick")
+    for measure, up in alone.attrs["higher_is_better"].items():
+        pd.testing.assert_frame_equal(both[measure], table[measure])
+        pd.testing.assert_frame_equal(both[f"{measure} other"], alone[measure])
+        assert both.attrs["higher_is_better"][f"{measure} other"] == up
+    assert both.attrs["caption"].startswith(table.attrs["caption"].partition(" Below")[0])
+    assert "Columns with the name other: by a detector that was in no loss." in both.attrs["caption"]
+    assert "no loss" not in table.attrs["caption"]
 
 
 def toy_gain(stage_1, none, fixed, shuffled, own, seeds=3, measure="mAP@.5", scenes=None):

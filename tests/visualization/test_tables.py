@@ -125,6 +125,31 @@ def test_detection_tables_hold_what_the_statistics_say():
     assert list(table["", "n"]) == [8, 0, 8]
 
 
+def test_a_held_out_detector_has_columns_of_its_own():
+    generator = torch.Generator().manual_seed(1)
+
+    def detections(noise):
+        boxes = [CORNERS + noise * torch.randn(1, 4, generator=generator) for _ in range(8)]
+        return [torch.cat([box, torch.tensor([[0.9, 0]])], 1) for box in boxes]
+
+    truths = [CORNERS] * 8
+    found = {"visible": detections(3), "lost": None, "ours": detections(1), "ours, retrained": detections(0.5)}
+    judged = {"visible": detections(1), "lost": None, "ours": detections(3)}
+    both = tables.detection_table(found, truths, "ours", held_out={"yolox nano": judged})
+    plain, other = (tables.detection_table(each, truths, "ours") for each in (found, judged))
+    measures = list(plain.attrs["higher_is_better"])
+    assert list(both.attrs["higher_is_better"]) == measures + [f"{name} yolox nano" for name in measures]
+    for name in measures:
+        pd.testing.assert_frame_equal(both[name], plain[name])
+        pd.testing.assert_frame_equal(both[f"{name} yolox nano"].loc[list(judged)], other[name])
+        assert both.loc["ours, retrained", f"{name} yolox nano"].isna().all()
+        assert both.attrs["higher_is_better"][f"{name} yolox nano"] == plain.attrs["higher_is_better"][name]
+    assert "with the name yolox nano: by a detector that was in no loss" in both.attrs["caption"]
+    assert "no loss" not in plain.attrs["caption"]
+    heads = [cell[0] for cell in Cells(tables.show_table(both).to_html()).rows[0]]
+    assert heads[-1] == "LAMR yolox nano ↓" and len(heads) == 3 + 2 * len(measures)
+
+
 def test_best_and_second_follow_the_direction_and_what_is_seen():
     values = {"a": 0.50004, "b": 0.49996, "c": 0.4, "d": 0.3, "e": np.nan}
     higher = tables.build({m: {"SSIM": {"mean": v}} for m, v in values.items()}, {}, "")
