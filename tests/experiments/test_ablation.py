@@ -79,7 +79,7 @@ def make_run(folder, pairs, **settings):
 def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     train, test = make_pairs(folder, "train", 7), make_pairs(folder, "test", 4)
-    return Parts("Toy", train[:5], train[5:], train[:5], train[5:], test, test, ["Toy"])
+    return Parts(("Toy",), train[:5], train[5:], train[:5], train[5:], test, test, ["Toy"])
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +150,11 @@ def test_what_is_finished_is_loaded_and_the_rest_trained(bench, outcomes, monkey
     trained, train = [], ablation.train_text_dfh
 
     @functools.wraps(train)  # whose code results depend on
-    def counted(*args):
+    def counted(*args, **options):
         trained.append((args[-1].seed, args[-1].fidelity))
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return train(*args)
+        return train(*args, **options)
 
     monkeypatch.setattr(ablation, "train_text_dfh", counted)
     again = bench.outcome(FULL, 1)
