@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.timing import RSS_UNIT
 from fusionlib import ROOT, data, feedback, visualization
-from fusionlib.data import splits
+from fusionlib.data import manifests, splits
 from fusionlib.feedback.store import Answer
 from fusionlib.metrics.conventions import PAPER
 
@@ -56,8 +56,8 @@ def manifest(count: int, folder: Path) -> Callable:
     chosen, path = splits.choose(data.read(folder / "data").pairs), folder / "manifest.json"
 
     def run():
-        splits.write_manifest(path, chosen, folder)
-        splits.read_manifest(path, folder)
+        manifests.write_manifest(path, chosen, folder)
+        manifests.read_manifest(path, folder)
 
     return run
 

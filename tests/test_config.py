@@ -8,6 +8,8 @@ def test_none_leaves_the_profile_and_zero_is_zero():
     assert profile("quick", fidelity=None, backend=None, dfh_epochs=None) == PROFILES["quick"]
     changed = profile("small", fidelity=0, dfh_epochs="3", channels=[1, 2, 3], methods=())
     assert (changed.fidelity, changed.dfh_epochs, changed.channels, changed.methods) == (0.0, 3, (1, 2, 3), ())
+    assert profile("quick", detection_datasets="walk").detection_datasets == ("walk",)
+    assert profile("quick", detection_datasets="").detection_datasets == profile("small").detection_datasets == ()
 
 
 def test_the_settings_among_the_variables_of_a_notebook():

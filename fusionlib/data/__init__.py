@@ -4,13 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "annotations", "augment", "check", "coco", "color", "datasets", "degradation", "image_io", "image_types", "layouts",
-    "matching", "medical", "nifti", "pairs", "scenes", "splits", "synthetic",
+    "manifests", "matching", "medical", "nifti", "pairs", "scenes", "splits", "synthetic",
 ], {
     "annotations": ["read_labels"],
     "color": ["merge_luma", "split_luma"],
     "degradation": ["DEGRADATIONS", "degrade"],
     "image_io": ["read_image", "write_image"],
     "layouts": ["Report", "find", "pair_folders", "read"],
+    "manifests": ["fingerprint", "read_manifest", "write_manifest"],
     "pairs": ["Pair", "Problem", "load"],
-    "splits": ["choose", "fingerprint", "load_rules", "read_manifest", "summary", "write_manifest"],
+    "splits": ["choose", "load_rules", "summary"],
 })

@@ -75,7 +75,10 @@ def describe(report: Report) -> str:
     lines = [f"{report.root}: usable pairs: {len(report.pairs)}, problems: {len(report.problems)}", ""]
     if report.pairs:
         lines += [table(report).to_string(index=False), ""]
-        lines += [f"split rule: {line}" for line in splits.summary(splits.choose(report.pairs))] + [""]
+        lines += [f"split rule: {line}" for line in splits.summary(splits.choose(report.pairs))]
+        if scenes := Counter(dataset for dataset, scene in {(p.dataset, p.scene) for p in report.pairs} if scene):
+            lines.append(f"scenes: {', '.join(f'{count} of {dataset}' for dataset, count in sorted(scenes.items()))}")
+        lines.append("")
     coloured = [pair.ir for pair in report.pairs if report.formats[pair.ir][2] == "colour"]
     if coloured:
         lines.append(f"note: {len(coloured)} infrared images are in colour and reduced to their luma, the first is "

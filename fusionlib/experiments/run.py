@@ -21,8 +21,9 @@ from pandas.io.formats.style import Styler
 
 import fusionlib
 from fusionlib.config import PROFILES, Profile, profile
+from fusionlib.data.manifests import read_manifest
 from fusionlib.data.pairs import Pair
-from fusionlib.data.splits import Parts, parts, read_manifest
+from fusionlib.data.splits import Parts, parts
 from fusionlib.feedback.querying import read_assignment
 from fusionlib.feedback.store import Answer, open_store
 from fusionlib.models.fusion_network import FusionNetwork

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from fusionlib.data import manifests, splits
 from fusionlib.data import medical as volumes
-from fusionlib.data import splits
 from fusionlib.data.image_io import LazyImages
 from fusionlib.data.layouts import Report, read
 from fusionlib.data.pairs import Pair
@@ -38,11 +38,12 @@ def data(run: Run) -> Report:
     if run.data_root.is_relative_to(run.folder):
         scene.write(run.data_root / "Scenes", run.profile.scenes_train, run.profile.scenes_test, run.profile.seed)
     report = read(run.data_root)
-    stage = run.stage("01_data", read, splits.choose, files=fingerprint_pairs(report.pairs, run.data_root))
+    stage = run.stage("01_data", read, splits.choose, manifests.write_manifest,
+                      files=fingerprint_pairs(report.pairs, run.data_root))
     if not stage.finished:
         manifest = stage.folder / "manifest.json"
-        splits.write_manifest(manifest, splits.choose(report.pairs), run.data_root)
-        stage.finish(manifest=splits.fingerprint(manifest))
+        manifests.write_manifest(manifest, splits.choose(report.pairs), run.data_root)
+        stage.finish(manifest=manifests.fingerprint(manifest))
     return report
 
 
@@ -137,10 +138,10 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
     )
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
     inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}
-    stage = inner.stage("01_data", volumes.read, **inputs)
+    stage = inner.stage("01_data", volumes.read, manifests.write_manifest, **inputs)
     if not stage.finished:
         report = volumes.read(root, stage.folder, p.medical_slices, modalities)
-        left_out = splits.write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
+        left_out = manifests.write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
         stage.finish(notes=report.notes, problems=[str(problem) for problem in report.problems + left_out])
     return inner
 

@@ -92,7 +92,7 @@ def test_boxes_that_cannot_be_used_are_named(tmp_path):
     report = read(folder)
     assert report.pairs[0].boxes.tolist() == [[0, 0, 9, 9]]
     messages = [problem.message for problem in report.problems]
-    assert [message[:23] for message in messages] == [f"annotation {i} of a.png " for i in (4, 5, 1, 2, 3)]
+    assert [message[:22] for message in messages] == [f"annotation {i} of a.png " for i in (4, 5, 1, 2, 3)]
     for message, words in zip(messages, ("no bbox of four", "no bbox of four", "no area", "'tree'", "'tree'")):
         assert words in message
     assert {problem.path for problem in report.problems} == {folder / "labels" / "all.json"}

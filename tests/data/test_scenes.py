@@ -186,7 +186,8 @@ def test_files_that_two_data_sets_share_are_used_once(tmp_path):
     assert boxes["FLIR_1"].tolist() == [[10, 7.5, 30, 22.5]] and boxes["FLIR_2"] is None and len(boxes["FLIR_3"]) == 0
     assert report.notes == ["2 pairs of A_labelled are left out, since RoadScene has the same files, which get boxes "
                             "and scenes from them where they have none: R1, R3"]
-    assert report.notes[0] in describe(check(tmp_path, progress=False))
+    text = describe(check(tmp_path, progress=False))
+    assert report.notes[0] in text and "\nscenes: 1 of A_labelled, 2 of RoadScene\n" in text
     # one file of two does not make a copy
     write_image(copied / "vi" / "R1.png", np.zeros((30, 40), np.uint8))
     assert "A_labelled/R1" in scene_of(read(tmp_path))

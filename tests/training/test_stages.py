@@ -188,6 +188,19 @@ def test_the_balance_of_the_stage_2_loss_does_not_depend_on_the_batch(pairs, par
     assert two.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_stage_2_is_not_taught_that_nobody_is_in_a_region_to_ignore(pairs, parts):
+    network, detector, texts = parts
+    losses, model = text_dfh.DetectionObjective(detector, fidelity=0.0), TextGuidedFusion(network, 16).eval()
+    height, width = SETTINGS.detect_size
+    terms = {}
+    for name, region in (("none", []), ("corner", [[0, 0, width / 2, height / 2]]), ("all", [[0, 0, width, height]])):
+        batch = collate([DetectionDataset(pairs[:1], SETTINGS.detect_size, texts[:1], train=False)[0]])
+        batch["ignore"] = [torch.tensor(region).reshape(-1, 4)]
+        terms[name] = losses(model, batch)[1]
+    assert terms["all"]["obj"] < terms["corner"]["obj"] < terms["none"]["obj"]
+    assert terms["all"]["obj"] > 0 and terms["all"]["box"] == terms["none"]["box"]  # who is known is still learned
+
+
 def test_mixed_precision(pairs, parts, tmp_path):
     stage_2(pairs, parts, tmp_path, replace(SETTINGS, amp="bf16", dfh_epochs=1))
     assert pd.read_csv(tmp_path / "curves.csv").notna().all(axis=None)
