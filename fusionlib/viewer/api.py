@@ -1,5 +1,6 @@
 """Image viewers for notebooks: `fusionlib.browse(folder)` and `fusionlib.compare(a, b)`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fusionlib.experiments.run import reopen
@@ -10,7 +11,7 @@ from fusionlib.viewer.session import Networks
 from fusionlib.viewer.widget import Viewer
 
 
-def browse(folder, data_root="") -> Viewer:
+def browse(folder, data_root="", held_out_detector="") -> Viewer:
     """View the images of a folder: make this the last line of a notebook cell.
 
     Args:
@@ -18,6 +19,8 @@ def browse(folder, data_root="") -> Viewer:
             and metrics computed so far; or any folder of images, in which subfolders with file names in common, such as
             ir/, vi/ and fused/, are shown side by side.
         data_root: folder of the run's data sets, if they have been moved.
+        held_out_detector: weights of a detector that was in no loss, by path or name, whose boxes can be chosen;
+            empty: that of the run's settings, if they have one.
 
     Without a front end, the widget is displayed as a contact sheet of a few entries. Raises FusionError for a missing
     folder, one without images, and a run whose data sets are missing.
@@ -33,6 +36,8 @@ def browse(folder, data_root="") -> Viewer:
 
     def open_run(name: str):
         run = reopen(runs[name], data_root if runs[name] == path else "")
+        if held_out_detector:
+            run = replace(run, profile=replace(run.profile, held_out_detector=str(held_out_detector)))
         return from_run(run), Networks(run)
 
     return Viewer(*open_run(path.name), list(runs), path.name, open_run)

@@ -23,7 +23,7 @@ class Entry:
     truth: np.ndarray | None = None  # boxes of people [N,4], xyxy in pixels; None without labels
     answer: Answer | None = None  # of the language model
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # {pane: {metric: value}}
-    people: dict[str, np.ndarray] = field(default_factory=dict)  # {pane: detections [n,5], xyxy and score}
+    people: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # {(pane, detector): [n,5] xyxy, score}
 
 
 @dataclass

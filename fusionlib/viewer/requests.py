@@ -73,20 +73,24 @@ class RequestHandler:
 
     def people(self, request: dict) -> Iterator[Reply]:
         """People in some panes of an entry."""
-        return (self.detect(request["entry"], pane) for pane in request["panes"])
+        return (self.detect(request["entry"], pane, request.get("detector", "")) for pane in request["panes"])
 
-    def detect(self, index: int, pane: str) -> Reply:
-        """People in an image: boxes in pixels of the sources, with scores from `session.MIN_SCORE` on."""
+    def detect(self, index: int, pane: str, detector: str = "") -> Reply:
+        """People in an image by one of the run's detectors, the first by default.
+
+        Boxes are in pixels of the sources, with scores from `session.MIN_SCORE` on.
+        """
         entry = self.gallery.entries[index]
-        boxes = entry.people.get(pane)
+        boxes = entry.people.get((pane, detector))
         if boxes is None:
             image = self.pixels(index, pane)
-            boxes = self.networks.detect_people(_as_rgb(image)).numpy()
+            boxes = self.networks.detect_people(_as_rgb(image), detector).numpy()
             if pane == INSTRUCTION:  # may be a preview, which is smaller
                 boxes[:, :4] *= self.sources(index)[1].shape[2] / image.shape[1]
             else:
-                entry.people[pane] = boxes
-        return {"kind": "people", "entry": index, "pane": pane, "boxes": boxes.astype(float).round(3).tolist()}, []
+                entry.people[pane, detector] = boxes
+        return {"kind": "people", "entry": index, "pane": pane, "detector": detector,
+                "boxes": boxes.astype(float).round(3).tolist()}, []
 
     def measures(self, request: dict) -> Iterator[Reply]:
         """Metrics of some panes of an entry."""
@@ -106,7 +110,8 @@ class RequestHandler:
 
     def sweep(self, request: dict) -> Iterator[Reply]:
         """People or metrics of many entries, to filter or sort them."""
-        function = {"people": self.detect, "measures": self.measure}[request["what"]]
+        detect = functools.partial(self.detect, detector=request.get("detector", ""))
+        function = {"people": detect, "measures": self.measure}[request["what"]]
         for done, index in enumerate(request["entries"], 1):
             try:
                 content, buffers = function(index, request["pane"])
@@ -148,7 +153,8 @@ class RequestHandler:
         """Save the view as a figure, png and pdf, with its boxes and the enlarged region; no file is overwritten."""
         index, panes = request["entry"], request["panes"]
         entry = self.gallery.entries[index]
-        people = {pane: entry.people[pane] for pane in panes if pane in entry.people and request["found"]}
+        found = {pane: entry.people.get((pane, request.get("detector", ""))) for pane in panes if request["found"]}
+        people = {pane: boxes for pane, boxes in found.items() if boxes is not None}
         figure = contact_sheets.contact_sheet(
             [{pane: self.pixels(index, pane) for pane in panes}], [entry.truth if request["truth"] else None],
             [people or None], [request.get("region")], [entry.name], request["score"])

@@ -2,6 +2,7 @@
 
 import functools
 import unicodedata
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,22 +25,32 @@ class Networks:
 
     def __init__(self, run: Run | None = None):
         self.run = run
+        self.detector = functools.cache(self._detector)
 
-    @functools.cached_property
-    def detector(self):
-        """The run's frozen detector. Raises FusionError without a run, or without its weights."""
-        if self.run is None:
+    @property
+    def detectors(self) -> dict[str, str]:
+        """{name: weights} of the run's detectors: that of the loss, and the held-out one if it has one."""
+        profile = self.run and self.run.profile
+        weights = (profile.detector, profile.held_out_detector) if profile else ()
+        return {Path(name).stem: name for name in weights if name}
+
+    def _detector(self, name: str):
+        """One of `detectors`. Raises FusionError without a run, or without its weights."""
+        if name not in self.detectors:
             raise FusionError("Detecting people needs the detector of a run, and this folder is not a run: browse one "
                               "such as data/runs/quick")
         from fusionlib.detection.detectors import load_detector  # takes seconds to import
 
-        return load_detector(self.run.weights(self.run.profile.detector), distributed.best_device())
+        return load_detector(self.run.weights(self.detectors[name]), distributed.best_device())
 
-    def detect_people(self, image: Tensor) -> Tensor:
-        """Detect people in an image [3,H,W] as notebook 04 does: [n,5], xyxy in pixels of the image and score."""
+    def detect_people(self, image: Tensor, name: str = "") -> Tensor:
+        """Detect people in an image [3,H,W] as notebook 04 does: [n,5], xyxy in pixels of the image and score.
+
+        `name` is one of `detectors`; without it the first, which is that of the loss.
+        """
+        detector = self.detector(name or next(iter(self.detectors), ""))
         from fusionlib.detection.detectors import detect
 
-        detector = self.detector
         *planes, scale = letterbox(image[:1], image[1:], self.run.profile.detect_size)
         boxes = detect(detector, [torch.cat(planes)], conf=MIN_SCORE)[0][:, :5]
         boxes[:, :4] /= scale

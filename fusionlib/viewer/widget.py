@@ -63,7 +63,8 @@ class Viewer(anywidget.AnyWidget):
             "number": self._number, "title": gallery.title, "notes": gallery.notes, "runs": self._runs, "run": run,
             "panes": gallery.panes, "sources": list(gallery.sources or ()),
             "metrics": [{"name": name, "up": conventions.METRICS[name].higher_is_better} for name in conventions.PAPER],
-            "convention": CONVENTION, "finds": networks.run is not None, "attends": networks.has_text_dfh,
+            "convention": CONVENTION, "finds": bool(networks.detectors), "attends": networks.has_text_dfh,
+            "detectors": list(networks.detectors),
             "colours": {"truth": style.TRUTH, "found": style.PREDICTION},
             "examples": ["auto", *(instruction.texts[0] for instruction in INSTRUCTIONS.values())],
             "entries": [{

@@ -10,15 +10,22 @@ from fusionlib import experiments, feedback, models
 from fusionlib.feedback.text_encoder import DIM, encode
 from fusionlib.inference import network as inference
 from fusionlib.inference import pair as fusing
+from fusionlib.training.detector import SCENE_DETECTOR
 
 MARKUP = '<script>window.hacked = 1</script> & "brighten" the <b>image</b>'
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Synthetic scenes, the packaged stage 1, a random Text-DFH, answers (one with markup), and one other method."""
+    """Synthetic scenes, the packaged stage 1, a random Text-DFH, answers (one with markup), one other method,
+    and a held-out detector.
+    """
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
-    run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6)
+    judge = tmp_path_factory.mktemp("weights") / "judge.safetensors"  # looks at half of the features of the other
+    taught = fl.detection.load_yolov5(SCENE_DETECTOR)
+    taught.model[-1].m[0].weight.data[:, ::2] = 0
+    fl.detection.save_yolov5(taught, judge)
+    run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6, held_out_detector=str(judge))
     fl.data.synthetic.scene.write(run.data_root / "Scenes", 2, 6, 0)
     data = run.stage("01_data")
     split = fl.data.choose(fl.data.read(run.data_root).pairs)

@@ -109,11 +109,11 @@ def shows(page, label):
     page.wait_for_function("label => document.querySelector('.fl-viewer').dataset.shown === label", arg=label)
 
 
-def found_by(run, pair, pane, score):
-    """Boxes of the run's detector in an image, [n,4]."""
+def found_by(run, pair, pane, score, detector=""):
+    """Boxes of a detector of the run in an image, [n,4]."""
     networks = fl.viewer.session.Networks(run)
     stage = {"fused": "02_fusion_network", "refined": "04_text_dfh"}[pane]
-    boxes = networks.detect_people(fl.inference.network.read_fused(run.folder / stage / "fused", [pair])[0])
+    boxes = networks.detect_people(fl.inference.network.read_fused(run.folder / stage / "fused", [pair])[0], detector)
     return boxes[boxes[:, 4] >= score]
 
 
@@ -191,6 +191,17 @@ def test_the_threshold_hides_detections_with_lower_scores(page, viewer, run, cro
         counts[score] = frame.locator("rect.fl-found").count()
         assert counts[score] == len(found_by(run, crowd, "fused", score))
     assert counts[0.05] > counts[0.6]
+
+
+def test_the_held_out_detector_can_be_chosen(page, viewer, run, crowd):
+    frame = viewer.locator(".fl-frame[data-panes=fused]")
+    counts = {name: len(found_by(run, crowd, "fused", 0.05, name)) for name in ("judge", "scene_detector")}
+    assert counts["judge"] != counts["scene_detector"]
+    viewer.locator("[data-role=score]").fill("0.05")
+    for name, count in counts.items():
+        viewer.locator("[data-role=detector]").select_option(name)
+        playwright.expect(frame.locator("rect.fl-found")).to_have_count(count, timeout=WAIT / 8)
+    viewer.locator("[data-role=score]").fill("0.6")
 
 
 def test_missed_pedestrians_are_filtered(page, viewer, run, pairs):

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +83,31 @@ def test_people_are_those_of_notebook_04(page, run):
     expected = fl.detection.detect(yolo, [image], conf=session.MIN_SCORE)[0][:, :5]
     assert len(expected) and entry.name == pair.label
     np.testing.assert_allclose(answers[0][0]["boxes"], expected, atol=2e-3)
+
+
+def test_people_of_the_held_out_detector_can_be_chosen(page, run):
+    assert page.viewer.gallery["detectors"] == ["scene_detector", "judge"] and page.viewer.gallery["finds"]
+    entry, replies = page.viewer._handler.gallery.entries[1], {}
+    image = torch.from_numpy(fl.data.read_image(entry.images["visible"])).permute(2, 0, 1) / 255
+    for name, weights in (("scene_detector", run.profile.detector), ("judge", run.profile.held_out_detector)):
+        [(content, _)] = page.ask(kind="people", entry=1, panes=["visible"], detector=name)
+        yolo = fl.detection.load_detector(run.weights(weights))
+        expected = fl.detection.detect(yolo, [image], conf=session.MIN_SCORE)[0][:, :5]
+        assert content["detector"] == name and len(expected)
+        np.testing.assert_allclose(content["boxes"], expected, atol=2e-3)
+        replies[name] = content["boxes"]
+        [(content, _)] = page.ask(kind="sweep", what="people", pane="visible", entries=[1], detector=name)
+        assert content["boxes"] == replies[name] and content["detector"] == name
+    assert replies["judge"] != replies["scene_detector"]
+    [(content, _)] = page.ask(kind="people", entry=1, panes=["visible"], detector="neither")
+    assert content["kind"] == "problem"
+
+
+def test_a_held_out_detector_can_be_named(run, tmp_path):
+    copy = Path(shutil.copy(run.profile.held_out_detector, tmp_path / "other.safetensors"))
+    viewer = fl.browse(run.folder, held_out_detector=copy)
+    assert viewer.gallery["detectors"] == ["scene_detector", "other"]
+    viewer.close()
 
 
 def test_a_sweep_reports_its_progress(page):

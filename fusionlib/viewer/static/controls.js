@@ -78,8 +78,13 @@ function boxControls(viewer) {
   viewer.scoreText = make("output", { class: "fl-score" });
   const group = make("div", { class: "fl-group" }, tick("truth", "ground truth", "labelled people (T)"));
   if (viewer.data.finds) {
-    group.append(tick("found", "detections", "people found by the detector (P)"),
-      make("label", { class: "fl-choice", title: "confidence threshold of the detections ([ ])" }, "≥", viewer.slider, viewer.scoreText));
+    const { detectors } = viewer.data;
+    group.append(tick("found", "detections", "people found by the detector (P)"));
+    if (detectors.length > 1) {
+      group.append(choice("detector: the first is that of the training, the second was in no loss", "detector",
+        detectors.map((name) => [name, `by ${name}`]), viewer.detector, (name) => viewer.setDetector(name)));
+    }
+    group.append(make("label", { class: "fl-choice", title: "confidence threshold of the detections ([ ])" }, "≥", viewer.slider, viewer.scoreText));
   }
   viewer.ticks = group;
   return group;

@@ -2,7 +2,7 @@
 
 const handlers = {
   receive(content, buffers) {
-    if (content.gallery !== this.data.number) return;
+    if (content.gallery !== this.data.number || (content.kind === "people" && content.detector !== this.detector)) return;
     const { kind, entry, pane } = content, key = `${entry}|${pane}`;
     if (kind === "image") this.receiveImage(content, buffers[0], key);
     else if (kind === "thumb") this.thumbs.receive(entry, buffers[0]);

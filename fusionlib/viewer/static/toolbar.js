@@ -64,6 +64,16 @@ const toolbar = {
     if (this.listing) { this.overlay(); this.requestResults(); }
   },
 
+  setDetector(name) {
+    this.detector = name;
+    [this.people, this.lost].forEach((results) => results.clear());
+    this.swept = "";
+    this.listing.forEach((index) => this.thumbs.missed(index, 0));
+    this.overlay();
+    this.requestResults();
+    this.list();
+  },
+
   setScore(score) {
     this.score = Math.min(0.95, Math.max(0.05, Math.round(score * 100) / 100));
     if (!this.slider) return;

@@ -34,7 +34,7 @@ class Viewer {
     this.images.clear();
   }
 
-  ask(request) { this.model.send({ gallery: this.data.number, ...request }); }
+  ask(request) { this.model.send({ gallery: this.data.number, detector: this.detector, ...request }); }
 
   // Show a new gallery.
   reset() {
@@ -46,6 +46,7 @@ class Viewer {
     this.measures = new Map(data.entries.flatMap((entry, index) =>
       Object.entries(entry.measures).map(([pane, values]) => [`${index}|${pane}`, values])));
     this.boxes = { truth: true, found: false };
+    this.detector = data.detectors[0] ?? "";
     this.score = 0.25;
     this.share = 0.5;
     const judges = ["refined", "fused", ...data.panes].filter((pane) => data.panes.includes(pane) && this.canJudge(pane));
