@@ -78,9 +78,8 @@ class Networks:
 
         Raises FusionError without weights of Text-DFH, and if they were trained with another text encoder.
         """
-        model, text = self.text_dfh.network, None
-        if instruction is not None:
-            model, text = self.text_dfh, self._encode(instruction)
+        text = None if instruction is None else self._encode(instruction)
+        model = self.text_dfh.network if instruction is None else self.text_dfh
         ir, visible = resize_longer_side(ir, visible, longest) if longest else (ir, visible)
         return fuse(model, ir, visible, text)
 

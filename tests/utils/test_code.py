@@ -122,7 +122,7 @@ def test_a_fused_picture_is_made_again_when_code_changes_and_only_then(copy):
     edit(copy / "fusionlib" / "visualization" / "charts.py")
     assert fuse() == first  # not even written again
     rules = copy / "fusionlib" / "feedback" / "rules.py"
-    original = edit(rules, "    if not found:", "    return 'Make the image darker.'\n    if not found:")
+    original = edit(rules, 'return "" if small', 'return "Make the image darker." if small')
     second = fuse()
     assert Image.open(picture).tobytes() != Image.open(io.BytesIO(first[0])).tobytes()
     assert fuse() == second
