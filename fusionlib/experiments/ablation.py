@@ -173,12 +173,12 @@ class AblationStudy:
     def _evaluate(self, method: Method) -> tuple[dict[str, list[Tensor]], pd.DataFrame]:
         """The detections of each frozen detector and the paper's metrics of a method's images of the test pairs."""
         results.fuse_method(method, self.test)
-        found = {name: self._find_people(name, method) for name in self.detectors}
+        images = [file_fingerprint(method.image_path(pair)) for pair in self.test]
+        found = {name: self._find_people(name, method, images) for name in self.detectors}
         return found, results.measure_method(method, self.test)
 
-    def _find_people(self, name, method):
+    def _find_people(self, name, method, images):
         labels, size = [pair.label for pair in self.test], self.run.profile.detect_size
-        images = [file_fingerprint(method.image_path(pair)) for pair in self.test]
         in_loss = name == self.weights.stem
         weights = self.weights if in_loss else self.run.weights(self.run.profile.held_out_detector)
         stage = self.run.stage(method.folder / ("detections" if in_loss else f"detections-{name}"), protocols.stock,

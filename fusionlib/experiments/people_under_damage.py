@@ -22,6 +22,7 @@ from fusionlib.detection.detectors import detect
 from fusionlib.experiments.restoration import DAMAGED, NO_TEXT, OTHER, OWN, Control, Refine, as_stored
 from fusionlib.feedback.damage_analysis import detect as detect_damages
 from fusionlib.feedback.damage_words import describe
+from fusionlib.metrics.statistics import verdict
 from fusionlib.utils.errors import FusionError
 
 CLEAN = "stage 1, undamaged"
@@ -101,10 +102,7 @@ def compare(found: Found, truths: Sequence[Tensor], scenes: Sequence[str], refer
     table = paired(found, reference, truths, heights={}, ignore=ignore, scenes=scenes)
     table = table[table.index.get_level_values(1).isin(MEASURES)]
     differences = pd.DataFrame({"difference": -table["difference"], "low": -table["high"], "high": -table["low"]})
-    return differences.assign(verdict=[_verdict(row) for row in differences.itertuples()])
-
-
-def _verdict(row):
-    if row.low > 0 or row.high < 0:
-        return "better" if row.low > 0 else "worse"
-    return "equivalent" if max(-row.low, row.high) <= EQUIVALENT else "inconclusive"
+    verdicts = [verdict(row, higher_is_better=True) for _, row in differences.iterrows()]
+    small = differences[["low", "high"]].abs().max(axis=1) <= EQUIVALENT
+    return differences.assign(verdict=["equivalent" if within and each == "inconclusive" else each
+                                       for each, within in zip(verdicts, small)])  # fmt: skip

@@ -24,6 +24,7 @@ from fusionlib.feedback.damage_analysis import detect
 from fusionlib.feedback.damage_words import describe, paraphrase
 from fusionlib.feedback.text_encoder import encode_one
 from fusionlib.metrics.statistics import mean_interval, verdict
+from fusionlib.training.restoration import Damages
 from fusionlib.utils.errors import FusionError
 
 #: One kind of damage each, in the modality that usually has it.
@@ -36,7 +37,6 @@ OTHER, NO_TEXT, NONSENSE = "another's answer", "no text", "unrelated sentence"
 MEASURES = "PSNR", "SSIM", "Q_AB/F"
 LONGER_SIDE = 320  # pixels that images are reduced to
 
-Damages = Sequence[tuple[str, str, float]]  # name, "ir" or "visible", level in 0..1
 #: (infrared [1,H,W], visible [3,H,W], text, or None for stage 1) -> refined image [3,H,W], all in 0..1.
 Refine = Callable[[Tensor, Tensor, str | None], Tensor]
 #: The same for a network that is given the damages that were found, and may ignore them.

@@ -12,6 +12,7 @@ from random import Random
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from fusionlib.data.augment import augment
@@ -31,7 +32,7 @@ ANALYST = 0.4  # of the samples: the words of `describe` about what was found, n
 FALLING = "rain", "snow"  # they fall down, so their images are not turned
 READS = "words", "numbers", "nothing"  # what a network is given about damages
 
-Damages = list[tuple[str, str, float]]  # name, "ir" or "visible", level in 0..1
+Damages = Sequence[tuple[str, str, float]]  # name, "ir" or "visible", level in 0..1
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def damage_pairs(pairs: Sequence[Pair], count: int, seed: int, crop: int) -> lis
         damaged = stored / 255
         boxes = None
         if pair.boxes is not None:
-            both = torch.cat([people(pair), ignored(pair)]) * (clean[0].shape[1] / height)
-            boxes = torch.cat([both, (torch.arange(len(both)) >= len(people(pair)))[:, None]], 1)
+            boxes = torch.cat([pad(each * (clean[0].shape[1] / height), (0, 1), value=kind)
+                               for kind, each in enumerate((people(pair), ignored(pair)))])  # fmt: skip
         made.append(DamagedPair(pair.label, _bytes(clean), stored, damages, detect(damaged[:1], damaged[1:]), boxes))
     return made
 
