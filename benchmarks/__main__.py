@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> None:
 
     from benchmarks import timing
     from fusionlib import ROOT
+    from fusionlib.utils.allocator import keep_freed_memory
 
+    keep_freed_memory()  # as the command line does
     names = arguments.modules or MODULES
     rows = pd.concat([timing.measure(f"benchmarks.{name}", arguments.seconds) for name in names], ignore_index=True)
     described = timing.machine(arguments.threads)

@@ -95,6 +95,8 @@ def table(count: int, folder: Path) -> Callable:
 
 
 TASKS = {task.__name__: task for task in (index, split, manifest, fill, read, table)}
+LABELS = {"index": "find pairs", "split": "choose pairs", "manifest": "write manifest", "fill": "store answers",
+          "read": "read 1,000 answers", "table": "compare in a table"}  # fmt: skip
 NEED_PICTURES = ("index", "split", "manifest")
 
 
@@ -132,17 +134,18 @@ def main(argv: list[str] | None = None) -> None:
 def draw(frame: pd.DataFrame):
     """Seconds and megabytes over the number of pairs; what is linear is parallel to the gray line."""
     visualization.set_style()
-    long = frame.melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
+    long = frame.assign(task=frame["task"].map(LABELS)).melt(["task", "pairs"], ["seconds", "MB"], var_name="what")
     long = long[long["value"] > 0]  # the least tasks add nothing to the peak, which no logarithm shows
     grid = sns.relplot(long, x="pairs", y="value", col="what", col_order=["seconds", "MB"], hue="task", style="task",
                        kind="line", markers=True, dashes=False, palette="colorblind", height=3,
                        facet_kws={"sharey": False})  # fmt: skip
     plt.close(grid.figure)  # what is drawn is saved, not shown
-    grid.set(xscale="log", yscale="log", xlabel="pairs", ylabel="")
-    for axes, name in zip(grid.axes.flat, ("seconds", "MB")):
+    grid.set(xscale="log", yscale="log", xlabel="number of pairs", ylabel="")
+    for axes, name in zip(grid.axes.flat, ("time in seconds", "memory in MB")):
         axes.set(title=name)
         ends, low = np.array(axes.get_xlim()), axes.get_ylim()[0]
         axes.plot(ends, low * ends / ends[0], color="#999999", linewidth=1, zorder=0)
+        axes.annotate("linear", (ends[0], low), (14, 1), textcoords="offset points", color="#666666", fontsize=8)
     return grid.figure
 
 

@@ -1,7 +1,8 @@
 """All compared methods and ours on one 640x480 pair, through `fuse`: parameters, operations, time and memory.
 
 Operations are two for each multiplication and addition in convolutions, matrix products and attention; what else a
-method does, such as normalisation, is not counted. Weights are random, as they change neither time nor memory.
+method does, such as normalisation, is not counted. The weights of the others are random, which changes neither time nor
+memory.
 """
 
 import copy
@@ -13,11 +14,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Case
-from fusionlib import models, peers
-from fusionlib.config import PROFILES
+from fusionlib import peers
 from fusionlib.data.synthetic import scene as scenes
 from fusionlib.inference import network as inference
-from fusionlib.training.fusion import new_network
+from fusionlib.inference import pair
 
 SIZE = (480, 640)
 WORDS = (64, 384)  # of an answer: tokens, features
@@ -40,9 +40,8 @@ def cases(arrays: dict) -> list[Case]:
 
 def _methods():
     """name -> network, and what fuses with it."""
-    network = new_network(PROFILES["shipped"]).eval()
-    methods = {"ours, stage 1": (network, inference.fuse),
-               "ours with Text-DFH": (models.TextGuidedFusion(network, WORDS[1]).eval(), _with_answer)}
+    methods = {"ours, stage 1": (pair.fusion_network(), inference.fuse),
+               "ours with Text-DFH": (pair.text_dfh(), _with_answer)}
     for name in peers.PEERS:
         peer = peers.build(name)
         methods[name] = (peer, _with_sentence if peer.takes_text else type(peer).fuse)

@@ -131,12 +131,11 @@ def markdown(rows: pd.DataFrame) -> str:
 
 
 def machine(threads: int) -> str:
-    """The machine in words: processor, cores, versions, threads and how the allocator is set up."""
+    """The machine in words: processor, cores, versions and threads."""
     processor, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if information.is_file():
         found = re.search(r"^model name\s*: *(.+)$", information.read_text(), re.MULTILINE)
         processor = found.group(1).strip() if found else processor
     versions = [f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scipy")]
-    allocator = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")]
     return ", ".join([f"{processor}, {os.cpu_count()} cores", platform.system(), f"Python {platform.python_version()}",
-                      *versions, f"{threads} thread{'s' * (threads > 1)}", *allocator])
+                      *versions, f"{threads} thread{'s' * (threads > 1)}"])

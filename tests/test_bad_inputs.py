@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import fusionlib as fl
 from fusionlib.data import Pair, load
@@ -74,17 +74,15 @@ def pictures():
     found["cmyk.jpg"] = (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), (HEIGHT, WIDTH, 3))
     found["progressive.jpg"] = (encoded(COLOUR, "JPEG", progressive=True), (HEIGHT, WIDTH, 3))
     found["gray.jpg"] = (encoded(GRAY, "JPEG"), (HEIGHT, WIDTH))
-    found["float.tif"] = (encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), REFUSED)
-    found["nan.tif"] = (encoded(Image.fromarray(np.full((HEIGHT, WIDTH), np.nan, np.float32)), "TIFF"), REFUSED)
-    found["int32.tif"] = (encoded(Image.fromarray(GRAY.astype(np.int32)), "TIFF"), REFUSED)
     for way in ("tiff_lzw", "tiff_deflate", "packbits"):
         found[f"{way}.tif"] = (encoded(COLOUR, "TIFF", compression=way), (HEIGHT, WIDTH, 3))
     pages = [Image.fromarray(COLOUR), Image.new("RGB", (5, 5))]
     found["pages.tif"] = (encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), (HEIGHT, WIDTH, 3))
-    for turn in range(1, 9):  # what is stored is what counts: labels and the partner refer to it
+    for turn in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = turn
-        found[f"turned-{turn}.jpg"] = (encoded(COLOUR, "JPEG", exif=exif), (HEIGHT, WIDTH, 3))
+        shape = (HEIGHT, WIDTH, 3) if turn < 5 else (WIDTH, HEIGHT, 3)
+        found[f"turned-{turn}.jpg"] = (encoded(COLOUR, "JPEG", exif=exif), shape)
     for side in (10**5, 2**20, 2**31 - 1):
         found[f"huge-{side}.png"] = (png(side, side), REFUSED)
         found[f"wide-{side}.png"] = (png(side, 1), REFUSED)
@@ -136,12 +134,27 @@ def test_a_picture_is_read_right_or_named(tmp_path, name):
     ):
         assert np.array_equal(image, COLOUR)
     if name.startswith("turned"):
-        assert np.array_equal(image, read_image_of(encoded(COLOUR, "JPEG"), tmp_path))
+        with Image.open(path) as stored:
+            assert np.abs(image.astype(int) - np.asarray(ImageOps.exif_transpose(stored))).mean() < 2  # two decoders
 
 
-def read_image_of(data, folder):
-    (folder / "plain.jpg").write_bytes(data)
-    return read_image(folder / "plain.jpg")
+@pytest.mark.parametrize(
+    "values", [GRAY.astype(np.float32), GRAY.astype(np.int32), np.full((HEIGHT, WIDTH), np.inf, np.float32)]
+)
+def test_what_is_no_gray_level_is_infrared_alone(tmp_path, values):
+    """Radiometric types are read as infrared; as a visible image, or where they are infinite, they are named."""
+    whole, path = tmp_path / "whole.png", tmp_path / "radiometric.tif"
+    whole.write_bytes(encoded(COLOUR, "PNG"))
+    path.write_bytes(encoded(Image.fromarray(values), "TIFF"))
+    assert read_image(path).dtype == values.dtype
+    with pytest.raises(FusionError, match=re.escape(str(path))):
+        load(Pair("Toy", "", "x", whole, path))
+    if np.isfinite(values).all():
+        ir, _ = load(Pair("Toy", "", "x", path, whole))
+        assert ir.min() == 0 and ir.max() == 1
+    else:
+        with pytest.raises(FusionError, match=re.escape(str(path))):
+            load(Pair("Toy", "", "x", path, whole))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,15 +206,15 @@ LABELS = {
     "huge.txt": ("0 1e308 .5 1e308 .5\n0 .5 .5 .5 .5\n", 1, "line 1"),
     "hex.txt": ("0x0 .5 .5 .5 .5", None, "five numbers"),
     "negative.txt": ("0 .5 .5 -.5 .5\n0 .5 .5 .5 .5\n", 1, "no area"),
-    "flat.txt": ("0 .5 .5 0 .5\n", 0, "no area"),
-    "outside.txt": ("0 3 3 .5 .5\n", 0, "outside"),
-    "left.txt": ("0 -1 .5 .1 .1\n", 0, "outside"),
+    "flat.txt": ("0 .5 .5 0 .5\n", None, "no area"),
+    "outside.txt": ("0 3 3 .5 .5\n", None, "outside"),
+    "left.txt": ("0 -1 .5 .1 .1\n", None, "outside"),
     "over.txt": ("0 .9 .5 .5 .5\n", 1, "sticks out"),
     "whole.txt": ("0 .5 .5 1 1\n", 1, ""),
-    "pixels.txt": ("0 18 12 10 10\n", 0, "outside"),
-    "class.txt": ("7 .5 .5 .5 .5\n", 0, "unknown class"),
-    "half.txt": ("0.5 .5 .5 .5 .5\n", 0, "unknown class"),
-    "minus.txt": ("-1 .5 .5 .5 .5\n", 0, "unknown class"),
+    "pixels.txt": ("0 18 12 10 10\n", None, "outside"),
+    "class.txt": ("7 .5 .5 .5 .5\n", None, "unknown class"),
+    "half.txt": ("0.5 .5 .5 .5 .5\n", None, "unknown class"),
+    "minus.txt": ("-1 .5 .5 .5 .5\n", None, "unknown class"),
     "mixed.txt": ("0 .5 .5 .5 .5\n???\n0 .2 .2 .2 .2\n", 2, "line 2"),
     "binary.txt": (b"\xff\xfe\x00\x01", None, "cannot be used"),
     "zeros.txt": (bytes(300), None, "five numbers"),
@@ -213,11 +226,11 @@ LABELS = {
     "good.xml": (voc(thing(2, 3, 20, 20)), 1, ""),
     "none.xml": (voc(""), 0, ""),
     "sizeless.xml": (voc(thing(2, 3, 20, 20), ""), 1, ""),
-    "reversed.xml": (voc(thing(20, 20, 2, 3)), 0, "no area"),
-    "one-reversed.xml": (voc(thing(20, 3, 2, 20)), 0, "no area"),
-    "point.xml": (voc(thing(5, 5, 5, 5)), 0, "no area"),
-    "outside.xml": (voc(thing(50, 3, 60, 20)), 0, "outside"),
-    "above.xml": (voc(thing(2, -30, 20, -3)), 0, "outside"),
+    "reversed.xml": (voc(thing(20, 20, 2, 3)), None, "no area"),
+    "one-reversed.xml": (voc(thing(20, 3, 2, 20)), None, "no area"),
+    "point.xml": (voc(thing(5, 5, 5, 5)), None, "no area"),
+    "outside.xml": (voc(thing(50, 3, 60, 20)), None, "outside"),
+    "above.xml": (voc(thing(2, -30, 20, -3)), None, "outside"),
     "over.xml": (voc(thing(-9, 3, 20, 20)), 1, "sticks out"),
     "nan.xml": (voc(thing("nan", 3, 20, 20)), None, "four numbers"),
     "inf.xml": (voc(thing(2, 3, "inf", 20)), None, "four numbers"),
@@ -225,10 +238,10 @@ LABELS = {
     "void.xml": (voc(thing("", 3, 20, 20)), None, "four numbers"),
     "boxless.xml": (voc("<object><name>person</name></object>"), None, "four numbers"),
     "three.xml": (voc("<object><name>person</name><bndbox><xmin>1</xmin></bndbox></object>"), None, "four numbers"),
-    "nameless.xml": (voc(thing(2, 3, 20, 20, "")), 0, "unknown class"),
-    "kind.xml": (voc(thing(2, 3, 20, 20, "dragon")), 0, "unknown class"),
+    "nameless.xml": (voc(thing(2, 3, 20, 20, "")), None, "unknown class"),
+    "kind.xml": (voc(thing(2, 3, 20, 20, "dragon")), None, "unknown class"),
     "upper.xml": (voc(thing(2, 3, 20, 20, "PERSON")), 1, ""),
-    "markup.xml": (voc(thing(2, 3, 20, 20, "<![CDATA[<b>]]>")), 0, "unknown class"),
+    "markup.xml": (voc(thing(2, 3, 20, 20, "<![CDATA[<b>]]>")), None, "unknown class"),
     "other-size.xml": (voc(thing(2, 3, 20, 20), "<size><width>99</width><height>99</height></size>"), None, "99x99"),
     "size-word.xml": (
         voc(thing(2, 3, 20, 20), "<size><width>a</width><height>b</height></size>"),

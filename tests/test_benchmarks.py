@@ -98,7 +98,8 @@ def test_growth_is_measured_and_drawn():
     frame = pd.DataFrame(rows, columns=["task", "pairs", "seconds", "MB"])
     assert (frame["seconds"] > 0).all() and (frame["MB"] >= 0).all() and len(frame) == 12
     seconds, megabytes = growth.draw(frame).axes
-    assert (seconds.get_title(), megabytes.get_title()) == ("seconds", "MB") and seconds.get_xscale() == "log"
+    assert (seconds.get_title(), megabytes.get_title()) == ("time in seconds", "memory in MB")
+    assert seconds.get_xscale() == "log"
 
 
 def test_both_trainings_are_cases_that_run(monkeypatch):

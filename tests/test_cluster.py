@@ -35,8 +35,7 @@ def started(tmp_path):
 
 def test_commands_in_their_order(started, monkeypatch):
     given = []
-    for name in ("run", "train", "ask", "report"):
-        monkeypatch.setattr(commands, f"_{name}", lambda arguments: given.append(arguments) or 0)
+    monkeypatch.setattr(commands, "execute", lambda arguments: given.append(arguments) or 0)
     for command in started:
         assert command[0] in ("python", "accelerate")
         assert commands.main(command[command.index("fusionlib") + 1 :]) == 0

@@ -19,7 +19,7 @@ from fusionlib.config import PROFILES
 from fusionlib.data import Pair, write_image
 from fusionlib.data.datasets import DetectionDataset, FusionDataset
 from fusionlib.models import MultiscaleFusionLoss
-from fusionlib.training import fusion, trainer
+from fusionlib.training import fusion, tracking, trainer
 from fusionlib.utils.errors import FusionError
 
 SETTINGS = replace(PROFILES["quick"], threads=1, fusion_resize=48, fusion_crop=32, fusion_batch=2, fusion_epochs=3)
@@ -68,7 +68,7 @@ def same(ours, theirs):
 
 def contents(folder):
     """What the folder holds, but for the log of TensorBoard and the lock."""
-    files = (path for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
+    files = (path for path in folder.rglob("*") if path.is_file() and tracking.PROJECT not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 

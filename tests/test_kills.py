@@ -130,7 +130,8 @@ def test_a_killed_suite_goes_on_where_it_stopped(tmp_path):
     """First the batch alone is killed, whose notebook is left an orphan, then all processes of it."""
 
     def start(folder):
-        command = [sys.executable, "-m", "fusionlib", "run", "--only", "01,02", "--set", "fusion_epochs=14"]
+        command = [sys.executable, "-m", "fusionlib", "run", "--only", "01,02", "--set", "fusion_epochs=8",
+                   "scenes_train=20", "scenes_test=6"]
         return psutil.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -1,17 +1,22 @@
 """The package as a whole: a light import, no network access, and the command line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+import fusionlib
+import fusionlib as fl
 from fusionlib import feedback
 from fusionlib.__main__ import main
-from fusionlib.data.image_io import write_image
+from fusionlib.data.image_io import read_image, write_image
+from fusionlib.experiments import suite
 from fusionlib.metrics.conventions import METRICS, PAPER
 
 
@@ -50,6 +55,17 @@ def test_data_check(tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["parse", "execute", "expanduser"])
+def test_an_interrupt_at_any_moment_is_a_sentence(monkeypatch, capsys, place):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"fusionlib.__main__.{place}", interrupted)
+    assert main(["data", "check", "nowhere", "--json", "a.json"]) == 130
+    said = capsys.readouterr()
+    assert said.err.startswith("\ninterrupted: what is finished is kept") and "Traceback" not in said.err
+
+
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Folders fused, ir and vi with the images 1 to 4 of 48x44 pixels, in the working folder."""
@@ -59,6 +75,35 @@ def folders(tmp_path, monkeypatch):
         for kind, shape in (("fused", (44, 48)), ("ir", (44, 48)), ("vi", (44, 48, 3))):
             write_image(tmp_path / kind / f"{i}.png", rng.integers(256, size=shape, dtype=np.uint8))
     return ["--fused", "fused", "--ir", "ir", "--visible", "vi"]
+
+
+@pytest.mark.parametrize(("command", "place", "option"), [
+    (["run", "--only", "01"], "checkout/data/runs/quick", "--out"),
+    (["train", "02"], "checkout/data/runs/quick", "--out"),
+    (["train-peer", "DATFuse", "--data-root", "."], "checkout/data/runs/peers", "--out"),
+    (["train-peer", "DATFuse", "--data-root", ".", "--out", "checkout/x/w.safetensors"], "checkout/x", "--out"),
+    (["train-detector"], "checkout/data/runs/scene_detector", "--out"),
+    (["data", "check", "ir", "--json", "checkout/report.json"], "checkout/report.json", "--json"),
+])
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(folders, tmp_path, monkeypatch, capsys, command, place,
+                                                                option):
+    """As in a read-only checkout, but for root, too: what should be a folder is a file."""
+    assert suite.NOTEBOOKS.is_dir()
+    (tmp_path / "checkout").touch()
+    monkeypatch.setattr(fusionlib, "ROOT", tmp_path / "checkout")
+    assert main(command) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    end = rf"make room or mend the permissions, or choose another place by {option}"
+    assert re.fullmatch(rf"error: .*{place}: cannot be written \((Not a directory|File exists)\): {end}", said)
+
+
+def test_other_errors_of_the_system_keep_their_traceback(tmp_path, monkeypatch):
+    def vanished(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "x")
+
+    monkeypatch.setattr("fusionlib.data.check.run_check", vanished)
+    with pytest.raises(FileNotFoundError):
+        main(["data", "check", str(tmp_path)])
 
 
 def test_metrics_of_folders(folders, tmp_path, capsys):
@@ -127,6 +172,34 @@ def test_metrics_are_printed_where_the_table_cannot_be_written(folders, capsys):
     assert "file/table.csv: cannot be written (" in said.err and "dataset,name,AG,convention\n" in said.out
 
 
+def test_fuse_takes_a_range_an_inversion_and_a_file(folders, capsys):
+    raw = read_image("ir/1.png").astype(np.uint16) * 8 + 7000
+    write_image("ir/1.png", raw)
+    files = ["--ir", "ir/1.png", "--visible", "vi/1.png"]
+    assert main(["fuse", *files, "--out", "new/fused.png", "--ir-range", "7000,9000", "--invert-ir"]) == 0
+    expected = fl.fuse("ir/1.png", "vi/1.png", ir_range=(7000, 9000), invert_ir=True)
+    np.testing.assert_array_equal(read_image("new/fused.png"), expected)
+    assert main(["fuse", *files, "--out", "auto.png", "--ir-range", "auto"]) == 0
+    assert "ir/1.png: radiometric values from 7000 to 9040" in capsys.readouterr().err
+    for wrong in ("9000,7000", "7000", "1,2,3", "a,b"):
+        assert main(["fuse", *files, "--out", "out.png", "--ir-range", wrong]) == 1
+        assert 'error: ir_range must be "auto" or two numbers' in capsys.readouterr().err
+    assert not Path("out.png").exists()
+
+
+def test_metrics_say_what_infrared_they_compare_with(folders, capsys):
+    for i in range(1, 5):
+        write_image(f"ir/{i}.png", read_image(f"ir/{i}.png").astype(np.uint16) * 8 + 7000)
+    assert main(["metrics", *folders, "--names", "AG,MSE"]) == 0
+    assert "to look at: 1\n  ir: radiometric values: 70" in capsys.readouterr().err
+
+
+def test_swapped_names_are_said_by_metrics_too(folders, capsys):
+    command = ["metrics", *folders[:2], "--ir", "vi", "--visible", "ir", "--names", "AG"]
+    assert main(command) == 0
+    assert "to look at: 1\n  vi and ir: by their names, infrared and visible are swapped" in capsys.readouterr().err
+
+
 def test_help(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -146,7 +219,8 @@ def test_ask_about_a_folder_and_once_more(folders, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--images", "nowhere"], "nowhere: expected images"), (["--backend", "oracle"], "one of rules, llava, server"),
+    (["--images", "nowhere"], "nowhere: expected a folder of images"),
+    (["--backend", "oracle"], "one of rules, llava, server"),
     (["--set", "levle=2"], "takes the options"), (["--set", "levle"], "written as key=value"),
 ])
 def test_ask_tells_what_is_wrong(folders, capsys, arguments, message):
@@ -182,3 +256,26 @@ def test_export(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'network.pt2'}\n"
     assert main(["export", "--out", str(tmp_path / "network.pth")]) == 1
     assert "expected a file name that ends in .pt2 or .onnx" in capsys.readouterr().err
+
+
+def test_several_settings_after_one_option(monkeypatch):
+    given = []
+    monkeypatch.setattr("fusionlib.experiments.run.open_run", lambda *_, **settings: given.append(settings))
+    monkeypatch.setattr("fusionlib.experiments.stages.TRAINED", {"02": lambda run: SimpleNamespace(folder="x")})
+    assert main(["train", "--set", "seed=1", "02", "--set", "dfh_lr=.5", "channels=[1,2,3]", "--out", "x"]) == 0
+    assert given == [{"seed": 1, "dfh_lr": 0.5, "channels": [1, 2, 3]}]
+
+
+def test_check_two_folders(folders, capsys):
+    Path("ir/1.png").rename("ir/one.png")
+    assert main(["data", "check", "--ir", "ir", "--visible", "vi/*.png"]) == 3
+    said = capsys.readouterr().out
+    assert "usable pairs: 3, problems: 2" in said and "found none called one; add it or remove this one" in said
+    assert main(["data", "check", ".", "--ir", "ir", "--visible", "vi"]) == 1
+    assert "expected either a folder with data sets or both ir and visible" in capsys.readouterr().err
+    assert main(["data", "check"]) == 1
+
+
+def test_ask_about_a_pattern(folders, capsys):
+    command = ["ask", "--images", "*/1.png", "--store", "answers", "--backend", "fixed"]
+    assert main(command) == 0 and "3 images, 3 new answers" in capsys.readouterr().out

@@ -7,44 +7,76 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from fusionlib.data import splits
-from fusionlib.data.image_io import is_coloured, read_image
+from fusionlib.data.image_io import is_coloured, read_image, require_levels
+from fusionlib.data.infrared import Reading, of_pair, span_remark, to_plane
 from fusionlib.data.layouts import Report, survey
-from fusionlib.data.pairs import Pair, Problem
-from fusionlib.utils.errors import MAX_PRINTED, FusionError
+from fusionlib.data.pairs import Pair
+from fusionlib.data.problems import Problem
+from fusionlib.utils.errors import MAX_PRINTED, FusionError, one_line
 from fusionlib.utils.files import write_json
 
 
-def check(root, names=None, progress: bool = True) -> Report:
+def check(root=None, names=None, progress: bool = True, **places) -> Report:
     """Read the data sets at or below `root`, all or those called `names`, and decode every image of every pair.
 
-    Returns the report of `fusionlib.data.layouts.read` with the formats of the images and without the pairs that do
-    not decode; it may have no usable pair. Raises FusionError where `root` is no folder or a data set is missing.
+    `places` are ir, visible and labels, as for `layouts.read`. Returns its report as `examine` completes it, with a
+    note on pairs that the split rule leaves out; it may have no usable pair. Raises FusionError where `root` is no
+    folder or a data set is missing.
     """
-    report = survey(root, names)
-    pairs, report.pairs = report.pairs, []
-    with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL while it decodes
-        for pair, problems, formats in tqdm(pool.map(_decode, pairs), "decoding", len(pairs), disable=not progress):
-            report.problems += problems
-            report.formats |= formats
-            if not problems:
-                report.pairs.append(pair)
+    report = examine(survey(root, names, **places), progress)
+    report.notes += splits.unused(report.pairs, splits.choose(report.pairs))
     return report
 
 
-def _decode(pair: Pair):
-    problems, formats = [], {}
+def examine(report: Report, progress: bool = True) -> Report:
+    """Decode every image of a report: adds formats and remarks, and removes the pairs that do not decode.
+
+    A few images of a data set that seem to be black-hot are none: a camera shows all of them so.
+    """
+    pairs, report.pairs, suspected = report.pairs, [], Counter()
+    pool = ThreadPoolExecutor()  # OpenCV releases the GIL while it decodes
+    try:
+        examined = pool.map(_examine, pairs)
+        for pair, problems, formats, remarks in tqdm(examined, "decoding", len(pairs), disable=not progress):
+            report.problems += problems
+            report.formats |= formats
+            report.remarks += remarks
+            if not problems:
+                report.pairs.append(pair)
+                suspected[pair.dataset] += any(remark.kind == "polarity" for remark in remarks)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an interrupt, the rest is not decoded
+    count = Counter(pair.dataset for pair in report.pairs)
+    few = {pair.ir for pair in report.pairs if 3 * suspected[pair.dataset] <= count[pair.dataset]}
+    report.remarks = [r for r in report.remarks if not (r.kind == "polarity" and r.path in few)]
+    return report
+
+
+def _examine(pair: Pair):
+    problems, formats, images = [], {}, {}
     for path in (pair.ir, pair.visible):
         try:
-            image = read_image(path)
+            images[path] = image = read_image(path)
+            if path == pair.ir:
+                plane, remarks = to_plane(image, path, Reading(common=pair.ir_range))
+            else:
+                require_levels(image, path)
         except FusionError as error:
             problems.append(Problem.unreadable(path, error))
         else:
             formats[path] = (image.shape[:2], 8 * image.dtype.itemsize, "colour" if is_coloured(image) else "gray")
-    return pair, problems, formats
+    if problems:
+        return pair, problems, formats, []
+    visible = images[pair.visible]
+    found = [Problem(pair.ir, *remark) for remark in of_pair(plane, remarks, lambda: visible)]
+    if visible.dtype == np.uint16 and (sentence := span_remark((visible.min() / 65535, visible.max() / 65535))):
+        found.append(Problem(pair.visible, "range", sentence))
+    return pair, problems, formats, found
 
 
 def table(report: Report) -> pd.DataFrame:
@@ -71,44 +103,61 @@ def _formats(formats):
 
 
 def describe(report: Report) -> str:
-    """The report of `check` as plain text: the table, the split chosen by the rules, notes, and problems by kind."""
-    lines = [f"{report.root}: usable pairs: {len(report.pairs)}, problems: {len(report.problems)}", ""]
+    """The report of `check` as plain text: the table, the split chosen by the rules, and `sentences`."""
+    counts = f"usable pairs: {len(report.pairs)}, problems: {len(report.problems)}, remarks: {len(report.remarks)}"
+    lines = [f"{report.root}: {counts}", ""]
     if report.pairs:
         lines += [table(report).to_string(index=False), ""]
         lines += [f"split rule: {line}" for line in splits.summary(splits.choose(report.pairs))]
         if scenes := Counter(dataset for dataset, scene in {(p.dataset, p.scene) for p in report.pairs} if scene):
             lines.append(f"scenes: {', '.join(f'{count} of {dataset}' for dataset, count in sorted(scenes.items()))}")
         lines.append("")
-    coloured = [pair.ir for pair in report.pairs if report.formats[pair.ir][2] == "colour"]
-    if coloured:
-        lines.append(f"note: {len(coloured)} infrared images are in colour and reduced to their luma, the first is "
-                     f"{_short(coloured[0], report)}; false colours are not temperatures, so prefer gray originals")
-    lines += [f"note: {note}" for note in report.notes]
-    for kind, group in groupby(sorted(report.problems, key=lambda p: p.kind), key=lambda p: p.kind):
-        problems = list(group)
-        lines += ["", f"{kind}: {len(problems)}"]
-        lines += [f"  {_short(problem, report)}" for problem in problems[:MAX_PRINTED]]
-        if len(problems) > MAX_PRINTED:
-            lines.append(f"  ... and {len(problems) - MAX_PRINTED} more")
-    return "\n".join(lines)
+    return "\n".join(lines + sentences(report))
+
+
+def sentences(report: Report) -> list[str]:
+    """What a report says: its notes, then problems and remarks by kind, of the first 20 files of each."""
+    lines = [f"note: {note}" for note in report.notes]
+    for found in (report.problems, report.remarks):
+        for kind, group in groupby(sorted(found, key=lambda p: p.kind), key=lambda p: p.kind):
+            problems = list(group)
+            lines += ["", f"{kind}: {len(problems)}"]
+            shown = _shown(problems)
+            lines += [f"  {_short(problem, report)}" for problem in shown]
+            if len(problems) > len(shown):
+                lines.append(f"  ... and {len(problems) - len(shown)} more")
+    return lines
+
+
+def _shown(problems):
+    """Those of the first 20 files; of a file with many some and the last, which says whether it is used at all."""
+    files = {}
+    for problem in problems:
+        files.setdefault(problem.path, []).append(problem)
+    most = max(2, MAX_PRINTED // len(files)) - 1
+    return [problem for of in list(files.values())[:MAX_PRINTED] for problem in (*of[:most], *of[most:][-1:])]
 
 
 def _short(item, report):
     """A path or problem as text, relative to the root of the report."""
-    return str(item) if report.root == Path(".") else str(item).replace(os.path.join(report.root, ""), "")
+    return one_line(str(item) if report.root == Path(".") else str(item).replace(os.path.join(report.root, ""), ""))
 
 
-def run_check(root, json_out=None) -> int:
-    """Print the report on `root` and write it to `json_out` if given; exit code 0, or 1 where no pair is usable."""
+def run_check(root=None, json_out=None, **places) -> int:
+    """Print the report of `check` and write it to `json_out` if given.
+
+    Returns the exit code: 0, 3 where it has problems, or 1 where no pair is usable.
+    """
     try:
-        report = check(root)
+        report = check(root, **places)
         print(describe(report))
         if json_out:
-            problems = [{"file": str(p.path), "kind": p.kind, "message": p.message} for p in report.problems]
+            problems, remarks = ([{"file": str(p.path), "kind": p.kind, "message": p.message} for p in found]
+                                 for found in (report.problems, report.remarks))
             rows = table(report).to_dict("records")
-            write_json(json_out, {"table": rows, "notes": report.notes, "problems": problems})
+            write_json(json_out, {"table": rows, "notes": report.notes, "problems": problems, "remarks": remarks})
         report.require_pairs()
     except FusionError as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
-    return 0
+    return 3 if report.problems else 0

@@ -18,6 +18,9 @@ from fusionlib.data.pairs import Pair, load
 from fusionlib.utils.errors import FusionError
 
 PERSON = "person"
+CROP_SCALES = 0.5, 1.5  # of the pair's own size, that crops for stage 2 are cut from
+CROP_ANGLE = 5.0  # the largest in degrees by which they are turned: a frozen detector knows people who stand upright
+CROP_TRIES = 4  # to find a crop that shows a person
 
 
 class PairDataset(Dataset):
@@ -141,16 +144,17 @@ class DetectionDataset(PairDataset):
     """Whole images with the boxes of people, regions to ignore and text features, for stage 2.
 
     `pairs` are labelled; `size` is the (H, W) of all samples, see `letterbox`; `text` holds the features [L,D] of each
-    pair's answer, in the order of pairs. `train` augments by flips; pairs whose labels are in `sided`, because their
-    answers say left or right, are not flipped.
+    pair's answer, in the order of pairs. `train` augments by flips and, in a share `crops` of the samples, by crops of
+    that size, cut from the pair at .5 to 1.5 times its own size and turned by up to five degrees (paper 4.1). Pairs
+    whose labels are in `sided`, because their answers say left or right, are shown as they are.
     """
 
     collate = staticmethod(collate)
 
     def __init__(self, pairs: Sequence[Pair], size: tuple[int, int], text: Sequence[Tensor], seed: int = 0,
-                 train: bool = True, sided: Collection[str] = ()):
+                 train: bool = True, sided: Collection[str] = (), crops: float = 0.0):
         super().__init__(pairs, seed, train)
-        self.size, self.text, self.sided = size, text, sided
+        self.size, self.text, self.sided, self.crops = size, text, sided, crops if train else 0.0
 
     def augmented(self, index: int, ir: Tensor, visible: Tensor, boxes: Tensor | None) -> tuple:
         """The images and boxes of a pair, flipped at random in training."""
@@ -158,14 +162,34 @@ class DetectionDataset(PairDataset):
         return augment(ir, visible, boxes, seed=self.seed_of(index), crop=None, flip=flip, rotate=0)
 
     def sample(self, index: int) -> dict[str, Tensor]:
-        """A whole image."""
-        pair = self.pairs[index]
-        ir, visible = self.images(index, lambda pair: letterbox(*load(pair), self.size)[:2])
-        boxes, ignore = people(pair, self.size), ignored(pair, self.size)
-        ir, visible, moved = self.augmented(index, ir, visible, torch.cat([boxes, ignore]))  # which drops none of them
-        boxes, ignore = moved.split([len(boxes), len(ignore)])
-        return {"ir": ir, "visible": visible, "boxes": boxes, "ignore": ignore, "text": self.text[index],
+        """A whole image, or a crop."""
+        pair, draw = self.pairs[index], np.random.default_rng([self.seed_of(index), 1])
+        each = people(pair), ignored(pair)
+        boxes = torch.cat([pad(of, (0, 1), value=kind) for kind, of in enumerate(each)])
+        if draw.random() < self.crops and pair.label not in self.sided:
+            ir, visible, boxes = self._crop(index, boxes, draw)
+        else:
+            boxes[:, :4] *= letterbox_scale(image_size(pair.ir), self.size)
+            ir, visible, boxes = self.augmented(index, *self._whole(index), boxes)
+        shown, ignore = (boxes[boxes[:, 4] == kind, :4] for kind in range(2))
+        return {"ir": ir, "visible": visible, "boxes": shown, "ignore": ignore, "text": self.text[index],
                 "name": pair.label}
+
+    def _whole(self, index):
+        if self.crops:  # which are cut from the pair at its own size, so that is what is cached
+            return letterbox(*self.images(index, load), self.size)[:2]
+        return self.images(index, lambda pair: letterbox(*load(pair), self.size)[:2])
+
+    def _crop(self, index, boxes, draw):
+        scale = draw.uniform(*CROP_SCALES)
+        both = resize(torch.cat(self.images(index, load)), scale)
+        boxes = torch.cat([boxes[:, :4] * scale, boxes[:, 4:]], 1)
+        for _ in range(CROP_TRIES):
+            ir, visible, moved = augment(both[:1], both[1:], boxes, seed=draw.integers(2**31), crop=self.size,
+                                         rotate=CROP_ANGLE)  # fmt: skip
+            if (moved[:, 4] == 0).any() or not (boxes[:, 4] == 0).any():
+                break
+        return ir, visible, moved
 
 
 class SliceDataset(DetectionDataset):

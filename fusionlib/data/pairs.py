@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kornia.color import rgb_to_ycbcr
 
-from fusionlib.data.image_io import as_tensor, is_coloured, read_image
+from fusionlib.data.image_io import as_tensor, decode_image, stated_size
+from fusionlib.data.infrared import Reading, to_plane
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import read_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class Pair:
     `split` is "train", "test" or "" (the data set has no official split); `name` is the stem of the files, unique
     within data set and split. `boxes` [N,4] float32 are xyxy in pixels, `classes` has one lower-case name per box
     ("person" for people and pedestrians, "ignore" for a region in which nothing is counted). Both are None for an
-    unlabelled pair and empty for one without objects. `scene` is the name of the scene, "" if unknown.
+    unlabelled pair and empty for one without objects. `scene` is the name of the scene, "" if unknown. `ir_range` is
+    the range of the data set's radiometric infrared images that becomes 0..1; None: 8 bit, or each image's own.
     """
 
     dataset: str
@@ -29,6 +31,7 @@ class Pair:
     boxes: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     scene: str = ""
+    ir_range: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:
@@ -36,39 +39,29 @@ class Pair:
         return "/".join(filter(None, (self.dataset, self.split, self.name)))
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file: `kind` is partner, duplicate, size, unreadable, label, class, scene or volume."""
-
-    path: Path
-    kind: str
-    message: str
-
-    def __str__(self):
-        return f"{self.path}: {self.message}"
-
-    @classmethod
-    def unreadable(cls, path: Path, error: FusionError) -> "Problem":
-        """The problem of a file whose reading raised `error`."""
-        return cls(path, "unreadable", str(error).removeprefix(f"{path}: "))
-
-
 def load(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
     """Load a pair as float32 in 0..1: infrared [1,H,W] and visible [3,H,W].
 
-    Infrared with three equal channels is reduced to one, coloured infrared to its luma; a gray visible image is
-    repeated to three channels. Raises FusionError for an unreadable file and for images of different size.
+    Infrared is what `infrared.to_plane` makes of it, so that radiometric values and false colours become gray levels; a
+    gray visible image is repeated to three channels. Raises FusionError for an unreadable file and for images of
+    different size.
     """
-    ir, visible = read_image(pair.ir), read_image(pair.visible)
-    if ir.shape[:2] != visible.shape[:2]:
-        raise FusionError(size_mismatch(pair.ir, ir.shape[:2], pair.visible, visible.shape[:2]))
-    ir, visible = as_tensor(ir if is_coloured(ir) else ir.reshape(*ir.shape[:2], -1)[..., 0]), as_tensor(visible)
-    ir = rgb_to_ycbcr(ir)[:1] if len(ir) == 3 else ir
-    return ir, visible.expand(3, -1, -1).contiguous()
+    data = [(read_bytes(path), path) for path in (pair.ir, pair.visible)]
+    require_equal_sizes(pair.ir, stated_size(*data[0]), pair.visible, stated_size(*data[1]))
+    ir, visible = (decode_image(*each) for each in data)
+    require_equal_sizes(pair.ir, ir.shape[:2], pair.visible, visible.shape[:2])
+    plane, _ = to_plane(ir, pair.ir, Reading(common=pair.ir_range))
+    return torch.from_numpy(plane)[None], as_tensor(visible, pair.visible).expand(3, -1, -1).contiguous()
+
+
+def require_equal_sizes(ir, ir_size, visible, visible_size, hint: str = "") -> None:
+    """FusionError, with a further hint, for two images of a pair whose sizes (H, W) differ; None: not known yet."""
+    if None not in (ir_size, visible_size) and ir_size != visible_size:
+        raise FusionError(size_mismatch(ir, ir_size, visible, visible_size) + hint)
 
 
 def size_mismatch(ir: Path, ir_size, visible: Path, visible_size) -> str:
     """The error message for two images of a pair whose sizes (H, W) differ."""
     (h, w), (vh, vw) = ir_size, visible_size
-    hint = "undo the EXIF orientation, which is not applied here" if (h, w) == (vw, vh) else "register the two first"
+    hint = "turn one of them by a quarter" if (h, w) == (vw, vh) else "register the two first"
     return f"{visible}: expected {w}x{h} like its infrared partner {ir}, found {vw}x{vh}; {hint}"

@@ -1,4 +1,4 @@
-"""Train, validation and test pairs, by the committed rules.
+"""Train, validation and test pairs, by the rules in rules.json.
 
 The paper trains on 2,000 random pairs of LLVIP and tests on 200 random pairs each of LLVIP, M3FD and MSRS (section
 4.1). A rule ranks the pairs of a data set by the hash of their names and takes the first ones. So the split of the
@@ -6,7 +6,6 @@ official release is fixed without the data, and an incomplete copy loses only th
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ import numpy as np
 
 from fusionlib.config import Profile
 from fusionlib.data import scenes
-from fusionlib.data.layouts import SPLITS
 from fusionlib.data.pairs import Pair
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import load_json
 
-RULES = Path(__file__).resolve().parents[2] / "data" / "splits" / "rules.json"
+SPLITS = ("train", "test")
+RULES = Path(__file__).with_name("rules.json")
 
 
 def load_rules(path=RULES) -> dict:
@@ -28,15 +28,7 @@ def load_rules(path=RULES) -> dict:
 
     Raises FusionError.
     """
-    return load_json(path, "the checkout's data/splits/rules.json; install with `pip install -e .` from the checkout")
-
-
-def load_json(path, wanted: str):
-    """The content of a json file; FusionError, with what was `wanted`, where there is none."""
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FusionError(f"{path}: expected {wanted}; found {error}") from None
+    return load_json(path, "the rules of the splits, such as fusionlib/data/rules.json", "install the package again")
 
 
 def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]]:
@@ -46,10 +38,11 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
     by rank, so the first n are a random sample too. Train pairs come from the official train split, test pairs from the
     test split or from an official data set without splits, less the train pairs that its rule names; any other data set
     without splits, such as a user's folders, is divided, where it has several scenes by whole scenes. Where there are
-    fewer pairs than the rule asks for, all are taken; see `summary`.
+    fewer pairs than the rule asks for, all are taken; see `summary`. Pairs of a val part are after the train pairs, for
+    `parts` to validate on, or where their data set has no test part, test pairs.
     """
     rules = rules or load_rules()
-    ranked, chosen, sides = {}, {}, {}  # sides: the split of each scene so far
+    ranked, chosen, validation, sides = {}, {}, {}, {}  # sides: the split of each scene so far
     for pair in sorted(pairs, key=lambda p: (p.dataset, _rank(rules, p.dataset, p.name))):
         ranked.setdefault(pair.dataset, []).append(pair)
     divided = {name for name, of in ranked.items() if name not in rules["datasets"] and not any(p.split for p in of)}
@@ -60,17 +53,24 @@ def choose(pairs: list[Pair], rules: dict | None = None) -> dict[str, list[Pair]
             chosen[dataset] = {"train": [p for p in ranked[dataset] if p.name in named],
                                "test": [p for p in ranked[dataset] if p.name not in named]}  # fmt: skip
         else:
-            chosen[dataset] = {s: [p for p in ranked[dataset] if (p.split or "test") == s] for s in SPLITS}
+            of = ranked[dataset]
+            tests = ("", "test") if any(pair.split in ("", "test") for pair in of) else ("val",)
+            chosen[dataset] = {"train": [pair for pair in of if pair.split == "train"],
+                               "test": [pair for pair in of if pair.split in tests]}
+            if "val" not in tests and _requested(rules, dataset, "train") != 0:
+                validation[dataset] = [pair for pair in of if pair.split == "val"]
         for split in SPLITS:
             for pair in chosen[dataset][split]:
                 if pair.scene:
                     sides.setdefault(pair.scene, split)
-    return {split: [pair for dataset in ranked for pair in
-                    chosen[dataset][split][:_count(_requested(rules, dataset, split))]] for split in SPLITS}
+    counted = {split: {dataset: chosen[dataset][split][:_count(_requested(rules, dataset, split))]
+                       for dataset in ranked} for split in SPLITS}
+    return {"train": [pair for dataset in ranked for pair in counted["train"][dataset] + validation.get(dataset, [])],
+            "test": [pair for dataset in ranked for pair in counted["test"][dataset]]}
 
 
 def _rank(rules, dataset, name):
-    return hashlib.sha256(f"{rules['seed']}/{dataset}/{name}".encode()).hexdigest()
+    return hashlib.sha256(f"{rules['seed']}/{dataset}/{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _divide(ranked, sides, rules):
@@ -116,15 +116,36 @@ def summary(split: dict[str, list[Pair]], rules: dict | None = None) -> list[str
     rules, lines = rules or load_rules(), []
     for dataset in sorted({pair.dataset for pairs in split.values() for pair in pairs}):
         for name in SPLITS:
-            chosen = [pair for pair in split[name] if pair.dataset == dataset]
+            of = [pair for pair in split[name] if pair.dataset == dataset]
+            chosen = [pair for pair in of if name == "test" or pair.split != "val"]
+            validation = [pair for pair in of if name == "train" and pair.split == "val"]
             requested = _count(_requested(rules, dataset, name))
             if not chosen and not requested:
                 continue
-            line = f"{dataset} {name}: {len(chosen)} pairs, {sum(pair.boxes is not None for pair in chosen)} labelled"
+            line = f"{dataset} {name}: {_numbers(chosen)}"
             if requested is not None and len(chosen) < requested:
                 line += f"; the rule asks for {requested}, all available ones are taken"
+            if chosen and all(pair.split == "val" for pair in chosen):
+                line += "; they are its val part, since it has no test part"
             lines.append(line)
+            if validation:
+                lines.append(f"{dataset} val: {_numbers(validation)}; evenly spaced ones, as many as the setting "
+                             "validation says, validate")
     return lines
+
+
+def _numbers(pairs):
+    return f"{len(pairs)} pairs, {sum(pair.boxes is not None for pair in pairs)} labelled"
+
+
+def unused(pairs: Sequence[Pair], split: dict[str, list[Pair]]) -> list[str]:
+    """A note on each part of a data set of which not all pairs are in the split."""
+    used, left = {pair.label for of in split.values() for pair in of}, {}
+    for pair in pairs:
+        if pair.label not in used:
+            left.setdefault((pair.dataset, pair.split), []).append(pair.name)
+    return [f"{len(names)} pairs of {' '.join(filter(None, key))} are not used: the split rule asks for no more, the "
+            f"first is {names[0]}" for key, names in left.items()]
 
 
 @dataclass(frozen=True)
@@ -169,9 +190,9 @@ def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     """Divide the pairs of a split between the stages.
 
     Stage 1 learns from the training pairs of the data sets `fusion_datasets` (all if empty), stage 2 from the labelled
-    ones of `detection_datasets` (all if empty). Of each, `validation` pairs, but at most a fifth, evenly spaced, are
-    held out to choose the best epoch, for stage 2 of scenes that it is not trained on. Without a detector, both stages
-    learn from the same pairs.
+    ones of `detection_datasets` (all if empty). Of each, `validation` pairs are held out to watch the loss,
+    evenly spaced: of data sets with a val part such ones, of the others at most a fifth, for stage 2 of scenes that it
+    is not trained on. Without a detector, both stages learn from the same pairs.
     """
     train, test = split["train"], split["test"]
     labelled_sets = sorted({p.dataset for p in train + test if p.boxes is not None})
@@ -179,9 +200,19 @@ def parts(split: dict[str, list[Pair]], settings: Profile) -> Parts:
     fusion = [p for p in train if not settings.fusion_datasets or p.dataset in settings.fusion_datasets]
     labelled, labelled_test = ([p for p in pairs if p.boxes is not None and p.dataset in detection]
                                for pairs in (train, test))
-    of_fusion = _hold_out(fusion, settings.validation, list(range(len(fusion))))
-    of_detection = _hold_out(labelled, settings.validation, scenes.names(labelled)) if settings.detector else of_fusion
+    of_fusion = _validated(fusion, settings.validation, lambda pairs: list(range(len(pairs))))
+    of_detection = _validated(labelled, settings.validation, scenes.names) if settings.detector else of_fusion
     return Parts(detection, *of_fusion, *of_detection, test, labelled_test, labelled_sets)
+
+
+def _validated(pairs: list[Pair], count: int, scenes_of) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs: of data sets with a val part its pairs validate, of others those held out."""
+    validation = [pair for pair in pairs if pair.split == "val"]
+    with_part = {pair.dataset for pair in validation}
+    others = [pair for pair in pairs if pair.dataset not in with_part]
+    train, held_out = _hold_out(others, count, scenes_of(others))
+    train += [pair for pair in pairs if pair.dataset in with_part and pair.split != "val"]
+    return train, held_out + (evenly_spaced(validation, max(1, count)) if validation else [])
 
 
 def _hold_out(pairs: list[Pair], count: int, of_pair: list) -> tuple[list[Pair], list[Pair]]:

@@ -8,7 +8,7 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from fusionlib.detection.precision_recall import HEIGHTS, HIGHER_IS_BETTER, Matches, count, count_once, match
-from fusionlib.metrics.statistics import check_reference, compare_to_reference
+from fusionlib.metrics.statistics import LEVEL, check_reference, compare_to_reference, draw_counts
 from fusionlib.utils.errors import FusionError
 
 _BATCH = 1_000_000  # resamples x detections counted at a time, 8 MB per array
@@ -52,7 +52,7 @@ def intervals(predictions: Sequence[torch.Tensor], truths: Sequence[torch.Tensor
 
 
 def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: Sequence[torch.Tensor],
-           class_index: int = 0, heights: Mapping[str, tuple[float, float]] = HEIGHTS, resamples: int = 2000,
+           class_index: int = 0, heights: Mapping[str, tuple[float, float]] = HEIGHTS, resamples: int | None = None,
            seed: int = 0, ignore: Sequence[torch.Tensor] | None = None,
            scenes: Sequence[str] | None = None) -> pd.DataFrame:
     """Compare methods with a reference method on the same images and the same bootstrap samples of them.
@@ -62,7 +62,9 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     Args:
         found: {method: predictions as for `measure`}.
         reference: the method that the others are compared with.
-        truths, class_index, heights, resamples, seed, ignore, scenes: as for `intervals`.
+        resamples: number of bootstrap samples; None: 2000, or where there are so many comparisons that not even the
+            least p would be below `LEVEL` after the correction, as many as that takes.
+        truths, class_index, heights, seed, ignore, scenes: as for `intervals`.
 
     Returns:
         As `metrics.statistics.compare_to_reference`, with "boxes" and `attrs` as in `intervals`. "p" is the
@@ -74,14 +76,17 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
         FusionError: an unknown reference, no method to compare it with, or as for `measure`.
     """
     check_reference(found, reference)
-    draws, resampled = draw_counts(len(truths), resamples, seed, scenes), {}
+    matches = {}
     for method, predictions in found.items():
         try:
-            matches = match(predictions, truths, class_index, heights, ignore)
+            matches[method] = match(predictions, truths, class_index, heights, ignore)
         except FusionError as error:
             raise FusionError(f"{method}: {error}") from error
-        resampled[method] = resample_measures(matches, draws)
-    boxes = {name: _boxes(matches, name) for name in resampled[reference]}
+    boxes = {name: _boxes(matches[reference], name) for name in count_once(matches[reference])}
+    if resamples is None:
+        resamples = max(2000, int(2 * len(boxes) * (len(found) - 1) / LEVEL))
+    draws = draw_counts(len(truths), resamples, seed, scenes)
+    resampled = {method: resample_measures(each, draws) for method, each in matches.items()}
 
     def difference(sample, base):
         return resampled_difference(sample, base) | ({} if len(truths) > 1 else {"p": 1.0})
@@ -91,23 +96,6 @@ def paired(found: Mapping[str, Sequence[torch.Tensor]], reference: str, truths: 
     table.insert(5, "boxes", [boxes[name] for _, name in table.index])
     table.attrs |= {"images": len(truths), "over": number_of(len(truths), scenes)}
     return table
-
-
-def draw_counts(images: int, resamples: int, seed: int, scenes: Sequence[str] | None = None) -> np.ndarray:
-    """How often each image is drawn with replacement, or its scene where there are several, [resamples, images].
-
-    Raises FusionError for less than one resample, or where not every image has a scene.
-    """
-    if resamples < 1:
-        raise FusionError(f"A bootstrap interval needs resamples, found resamples = {resamples}: give 1000 or more.")
-    if scenes is not None and len(scenes) != images:
-        raise FusionError(f"A bootstrap over scenes needs the scene of each of {images} images, found {len(scenes)}.")
-    if not images:
-        return np.zeros((resamples, 0), int)
-    number = {scene: index for index, scene in enumerate(dict.fromkeys(scenes or ()))}
-    drawn = [number[scene] for scene in scenes] if len(number) > 1 else range(images)
-    count = max(drawn) + 1
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)[:, drawn]
 
 
 def number_of(images: int, scenes: Sequence[str] | None = None) -> str:

@@ -5,6 +5,7 @@ stand-in replaces every class or function that the file names.
 """
 
 import json
+import reprlib
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,15 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors import safe_open
-from safetensors.torch import save as serialise
 
 from fusionlib.detection.blocks import ROOT as ULTRALYTICS
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
+from fusionlib.utils.tensors import require_readable, require_weights, serialise
 
+MAX_MODULES = 10_000  # in one file; the largest detectors have about 1,000
+MAX_DEPTH = 4  # of YOLOv5; that of the largest, x6, is 1.33
 _EXPECTED = "a classic YOLOv5 (official yolov5n/s/m/l/x.pt, a state dict of one, or a .safetensors of this package)"
 
 
@@ -36,14 +39,17 @@ def load_yolov5(path: str | Path, device: str | torch.device = "cpu") -> YOLOv5:
     if any(".dfl." in key for key in state):
         raise FusionError(f"{path}: expected {_EXPECTED}, found an anchor-free network (yolov5u, YOLOv8 or newer), "
                           "which has neither anchors nor objectness: take the file without the u in its name.")
-    if head is None or anchors is None or tuple(anchors.shape) != (3, 3, 2) or "model.9.cv2.conv.weight" not in state:
+    middle = state.get("model.9.cv2.conv.weight")
+    if anchors is None or anchors.shape != (3, 3, 2) or any(t is None or t.ndim != 4 for t in (head, middle)):
         raise FusionError(f"{path}: expected {_EXPECTED}, found another network or none ({len(state)} tensors).")
 
     num_classes = head.shape[0] // 3 - 5
-    width = state["model.9.cv2.conv.weight"].shape[0] / 1024
-    names = metadata.get("names") or (coco_names() if num_classes == 80 else None)
+    names = metadata["names"] or (list(coco_names().values()) if num_classes == 80 else None)
     try:
-        model = YOLOv5(num_classes, _depth(state), width, names=names.values() if isinstance(names, dict) else names)
+        settings = num_classes, _depth(state), middle.shape[0] / 1024
+        with torch.device("meta"):  # a file may state a network that fits into no memory
+            YOLOv5(*settings, names=names).load_state_dict(state, assign=True)
+        model = YOLOv5(*settings, names=names)
         model.load_state_dict(state)
     except (RuntimeError, FusionError) as error:
         reason = textwrap.shorten(str(error).splitlines()[-1], 120)
@@ -55,11 +61,11 @@ def save_yolov5(model: YOLOv5, path: str | Path, half: bool = False) -> None:
     """Write weights, anchors and names to a `.safetensors` file, in float16 if `half`."""
     state = {key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
              for key, value in model.state_dict().items()}
-    write_atomically(path, serialise(state, metadata={"yolov5": json.dumps({"names": model.names})}))
+    write_atomically(path, serialise(state, {"yolov5": json.dumps({"names": model.names})}))
 
 
 def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Tensors of a weight file by name, and its metadata: "names", and for a pickled module "yaml" and "activations".
+    """Tensors of a weight file by name, and metadata: "names", a list or None; of a module also "yaml", "activations".
 
     Raises:
         FusionError: the file is missing, damaged or unsafe; the message says what was `expected`.
@@ -68,13 +74,17 @@ def read(path: str | Path, expected: str) -> tuple[dict[str, torch.Tensor], dict
     if not path.is_file():
         raise FusionError(f"{path}: expected {expected}, found no such file; nothing is downloaded, so copy it here.")
     try:
+        require_readable(path)
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("yolov5", "{}"))
-                return {key: file.get_tensor(key) for key in file.keys()}, metadata
-        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        with torch.serialization.safe_globals([_stand_in(name) for name in named]):
-            return _state_and_metadata(torch.load(path, map_location="cpu", weights_only=True))
+                metadata = dict(json.loads((file.metadata() or {}).get("yolov5", "{}")))
+                state = {key: file.get_tensor(key) for key in file.keys()}
+        else:
+            named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            with torch.serialization.safe_globals([_stand_in(name) for name in named]):
+                state, metadata = _state_and_metadata(torch.load(path, map_location="cpu", weights_only=True))
+        require_weights(state, path.stat().st_size)
+        return state, metadata | {"names": _names(metadata.get("names"))}
     except Exception as error:  # a damaged or hostile file can fail in any way
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise FusionError(f"{path}: expected {expected}, found a file that is damaged or cannot be read safely "
@@ -106,24 +116,44 @@ def _state_and_metadata(content):
     return {key: value for key, value in items if isinstance(key, str) and isinstance(value, torch.Tensor)}, metadata
 
 
-def _tensors(module: _StandIn, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+def _names(names):
+    """The names of the classes as a list; None if there are none."""
+    names = list(names.values()) if isinstance(names, dict) else names
+    if not isinstance(names, list | tuple) or not names:
+        return None
+    return [name if isinstance(name, str) else reprlib.repr(name) for name in names]  # lists may be shared by lists
+
+
+def _modules(module: _StandIn) -> Iterator[tuple[str, _StandIn]]:
+    """A pickled nn.Module and all modules in it, by name, in the order of its state_dict().
+
+    A module that is shared has several names. A few of them that share each other can have more than any program could
+    list, so ValueError is raised beyond `MAX_MODULES`.
+    """
+    waiting, count = [("", module)], 0
+    while waiting:
+        name, current = waiting.pop()
+        yield name, current
+        children = [(f"{name}.{key}" if name else key, child) for key, child in
+                    vars(current).get("_modules", {}).items() if isinstance(child, _StandIn)]  # fmt: skip
+        waiting += reversed(children)
+        count += 1
+        if count > MAX_MODULES:
+            raise ValueError(f"it has more than {MAX_MODULES} modules")
+
+
+def _tensors(module: _StandIn) -> Iterator[tuple[str, torch.Tensor]]:
     """Traverse a pickled nn.Module as its state_dict() would."""
-    fields = vars(module)
-    for name, value in {**fields.get("_parameters", {}), **fields.get("_buffers", {})}.items():
-        if isinstance(value, torch.Tensor):
-            yield prefix + name, value.detach()
-    for name, child in fields.get("_modules", {}).items():
-        if isinstance(child, _StandIn):
-            yield from _tensors(child, f"{prefix}{name}.")
+    for prefix, current in _modules(module):
+        fields = vars(current)
+        for name, value in {**fields.get("_parameters", {}), **fields.get("_buffers", {})}.items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}.{name}" if prefix else name, value.detach()
 
 
-def _activations(module: _StandIn, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _activations(module: _StandIn) -> Iterator[tuple[str, str]]:
     """The class of each activation of a pickled nn.Module, which its state dict does not contain."""
-    for name, child in vars(module).get("_modules", {}).items():
-        if name == "act" and isinstance(child, _StandIn):
-            yield prefix + name, type(child).__name__
-        elif isinstance(child, _StandIn):
-            yield from _activations(child, f"{prefix}{name}.")
+    return ((name, type(child).__name__) for name, child in _modules(module) if name.rpartition(".")[2] == "act")
 
 
 def _depth(state):
@@ -134,6 +164,8 @@ def _depth(state):
         count = len({key[len(prefix):].split(".")[0] for key in state if key.startswith(prefix)})
         lowest = max(lowest, (count - 0.5) / repeats if count > 1 else 0.0)
         highest = min(highest, (count + 0.5) / repeats)
+    if not lowest <= highest < MAX_DEPTH:
+        raise FusionError("its numbers of repeated blocks are those of no YOLOv5")
     return (lowest + highest) / 2
 
 

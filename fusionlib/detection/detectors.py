@@ -70,11 +70,12 @@ def load_detector(path: str | Path, device: str | torch.device = "cpu") -> Detec
     if description is None:
         raise FusionError(f"{path}: expected {_EXPECTED}, found {len(state)} tensors of a network called {name}, which "
                           "ultralytics does not describe: name a state dict after its network, or take another file.")
-    names = metadata.get("names") or coco_names()
-    names = [str(label) for label in (names.values() if isinstance(names, dict) else names)]
+    names = metadata["names"] or list(coco_names().values())
     try:
         if description["head"][-1][2] not in ("Detect", "v10Detect"):
             raise FusionError("it is no plain detection network")
+        if not any(tensor.ndim == 4 and len(tensor) == len(names) for tensor in state.values()):
+            raise FusionError(f"it has no output for {len(names)} classes")
         model = DetectionModel(description, nc=len(names), verbose=False)
         model.load_state_dict({key: value.float() if value.is_floating_point() else value
                                for key, value in state.items()})

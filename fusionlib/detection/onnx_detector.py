@@ -24,6 +24,7 @@ from fusionlib.utils.errors import FusionError, first_line
 _EXPECTED = ("a detector in ONNX with one image [1, 3, H, W] of fixed size as its input and one output, as of YOLOX "
              "([1, N, 5 + classes]) or exported by ultralytics ([1, 4 + classes, N] or [1, N, 6])")
 _LARGEST = 2 << 30  # bytes: protobuf allows no more
+_MOST_PIXELS = 1 << 22  # of the input; detectors are exported for 640x640 to 1536x1536
 _STRIDES = (8, 16, 32)
 
 
@@ -144,7 +145,8 @@ def _describe(model: memoryview) -> tuple[tuple[int, int], list[str]]:
     inputs = [item for item in _find(model, 7, 11) if bytes(next(_find(item, 1))) not in weights]
     shapes = [[next(_find(dimension, 1), 0) for dimension in _find(item, 2, 1, 2, 1)] for item in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3 or not all(
-            0 < side <= 8192 and side % max(_STRIDES) == 0 for side in shapes[0][2:]):
+            0 < side <= 8192 and side % max(_STRIDES) == 0 for side in shapes[0][2:]) or (
+            shapes[0][2] * shapes[0][3] > _MOST_PIXELS):
         raise FusionError(f"the inputs {', '.join(map(str, shapes)) or '(none)'}")
     metadata = {bytes(next(_find(entry, 1))): bytes(next(_find(entry, 2))) for entry in _find(model, 14)}
     names = ast.literal_eval(metadata.get(b"names", b"[]").decode())

@@ -18,6 +18,8 @@ from fusionlib.utils.errors import FusionError
 #: Gains of the three terms and the largest ratio of sides at which an anchor still matches (official `scratch-low`).
 HYP = {"box": 0.05, "obj": 1.0, "cls": 0.5, "anchor_t": 4.0}
 
+CONFIDENT = 0.25  # objectness times class probability from which an object counts as seen, as in YOLOv5's detection
+
 _BALANCE = (4.0, 1.0, 0.4)  # objectness weights of the strides 8, 16, 32
 
 
@@ -69,14 +71,19 @@ class YOLOv5Loss(nn.Module):
         anchors: [3, 3, 2] width and height in pixels.
         strides: pixels per cell of each map.
         hyp: gains that differ from HYP, already scaled (see `scale_hyp` for the official scaling).
+        labelled: the classes that targets can have, if not all: where the maps show an object of another class with a
+            confidence of `CONFIDENT` or more, objectness costs nothing either, since such an object is there without a
+            target (ours).
     """
 
-    def __init__(self, anchors, strides: Sequence[int], num_classes: int, hyp: dict | None = None):
+    def __init__(self, anchors, strides: Sequence[int], num_classes: int, hyp: dict | None = None,
+                 labelled: Sequence[int] | None = None):
         super().__init__()
         anchors = torch.as_tensor(anchors, dtype=torch.float32).reshape(3, 3, 2)
         self.register_buffer("anchors", anchors / anchors.new_tensor(strides).view(3, 1, 1), persistent=False)
         self.num_classes = num_classes
         self.hyp = {**HYP, **(hyp or {})}
+        self.others = [] if labelled is None else sorted(set(range(num_classes)) - set(labelled))
 
     def forward(self, maps: list[torch.Tensor], targets: torch.Tensor,
                 ignore: torch.Tensor | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -104,22 +111,28 @@ class YOLOv5Loss(nn.Module):
                 wanted[cells] = (1 - loss.detach()).clamp(min=0)
                 if self.num_classes > 1:
                     cls = cls + weight * bce(p[:, 5:], one_hot(label, self.num_classes).to(p))
-            obj = obj + balance * bce(raw[..., 4], wanted, self.counted(wanted, cells, ignore))
+            obj = obj + balance * bce(raw[..., 4], wanted, self.counted(raw, cells, ignore))
         box, obj, cls = self.hyp["box"] * box, self.hyp["obj"] * obj, self.hyp["cls"] * cls
         terms = {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
         return (box + obj + cls) * len(maps[0]), terms
 
-    @staticmethod
-    def counted(wanted: torch.Tensor, cells: tuple[torch.Tensor, ...], ignore: torch.Tensor | None):
-        """The weight of each cell's objectness, 0 or 1, [B, 3, h, w] as `wanted`; None where all count."""
-        if ignore is None or not len(ignore):
+    @torch.no_grad()
+    def counted(self, raw: torch.Tensor, cells: tuple[torch.Tensor, ...], ignore: torch.Tensor | None):
+        """The weight of the objectness of each cell and anchor of a map, 0 or 1, [B, 3, h, w]; None where all count."""
+        weight = torch.ones_like(raw[..., 4])
+        if ignore is not None and len(ignore):
+            image, _, *box = ignore.to(raw.device, torch.float32).T[..., None]
+            x, y = ((torch.arange(side, device=raw.device) + 0.5) / side for side in raw.shape[3:1:-1])
+            inside_x, inside_y = (((at - box[i]).abs() <= box[i + 2] / 2).float() for i, at in enumerate((x, y)))
+            inside = inside_y[:, :, None] * inside_x[:, None]  # [k, h, w]
+            regions = torch.zeros_like(weight[:, 0]).index_add(0, image.flatten().long(), inside)
+            weight[(regions > 0)[:, None].expand_as(weight)] = 0
+        elif not self.others:
             return None
-        image, _, *box = ignore.to(wanted.device, torch.float32).T[..., None]
-        x, y = ((torch.arange(side, device=wanted.device) + 0.5) / side for side in wanted.shape[:1:-1])
-        inside_x, inside_y = (((at - box[i]).abs() <= box[i + 2] / 2).float() for i, at in enumerate((x, y)))
-        inside = inside_y[:, :, None] * inside_x[:, None]  # [k, h, w]
-        regions = torch.zeros_like(wanted[:, 0]).index_add(0, image.flatten().long(), inside)
-        weight = (regions == 0).to(wanted)[:, None].repeat(1, wanted.shape[1], 1, 1)
+        if self.others:
+            score, best = raw[..., 5:].max(-1)
+            confident = raw[..., 4].sigmoid() * score.sigmoid() >= CONFIDENT
+            weight[confident & torch.isin(best, torch.tensor(self.others, device=raw.device))] = 0
         weight[cells] = 1
         return weight
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from fusionlib.feedback.controls import Shuffled
 from fusionlib.inference import network
 from fusionlib.models.weights import load as load_weights
 from fusionlib.training.text_dfh import train_text_dfh
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, first_line
 from fusionlib.utils.files import file_fingerprint, fingerprint, write_atomically
 
 #: Source of the text: the answer of notebook 03, the paper's fixed prompt, zeros, or the answer about another image.
@@ -75,7 +76,7 @@ class Outcome:
     def mean_scores(self) -> pd.DataFrame:
         """The metrics of each image, averaged over the seeds."""
         mean = sum(self.scores[1:], self.scores[0]) / len(self.scores)
-        mean.attrs = {"convention": self.scores[0].attrs["convention"]}
+        mean.attrs = {key: value for key, value in self.scores[0].attrs.items() if key != "seconds"}
         return mean
 
 
@@ -140,17 +141,18 @@ class AblationStudy:
         stage = replace(self.run, profile=settings).stage(
             f"ablations/{experiment.name.replace(' ', '-')}-seed{settings.seed}", train_text_dfh,
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
-            pairs=fingerprint_pairs(pairs, self.run.data_root),
+            pairs=fingerprint_pairs(pairs, self.run.root),
             answers=fingerprint([store.answer_key(vars(answer)) for answer in answers]),
             **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "freeze_bn_fraction",
                             "fusion_loss"),
         )
-        if stage.provenance is None:
-            train = self.train, store.LazyFeatures(answers[:count])
-            validation = self.validation, store.LazyFeatures(answers[count:])
-            train_text_dfh(self.network, self.detector, train, validation, stage.folder, settings,
-                           sided=store.answers_with_sides(answers[:count]))
-            stage.finish()
+        with stage.alone():
+            if stage.provenance is None:
+                train = self.train, store.LazyFeatures(answers[:count])
+                validation = self.validation, store.LazyFeatures(answers[count:])
+                train_text_dfh(self.network, self.detector, train, validation, stage.folder, settings,
+                               sided=store.answers_with_sides(answers[:count]))
+                stage.finish()
         texts = dict(zip((p.label for p in self.test), self.answers(experiment.text, self.test, settings.seed)))
         return Method(experiment.name, experiment.note, stage.folder,
                       lambda: functools.partial(network.fuse, load_weights(stage.weights, self.network)),
@@ -184,12 +186,17 @@ class AblationStudy:
         stage = self.run.stage(method.folder / ("detections" if in_loss else f"detections-{name}"), protocols.stock,
                                labels=labels, images=images, weights=file_fingerprint(weights), size=size)
         file = stage.folder / "people.safetensors"
-        if stage.provenance is None:
-            found = protocols.stock(self.detectors[name], [method], self.test, size)[method.name]
-            write_atomically(file, save({label: boxes.contiguous() for label, boxes in zip(labels, found)}))
-            stage.finish()
-        found = load_file(file)
-        return [found[label] for label in labels]
+        with stage.alone():
+            if stage.provenance is None:
+                found = protocols.stock(self.detectors[name], [method], self.test, size)[method.name]
+                write_atomically(file, save({label: boxes.contiguous() for label, boxes in zip(labels, found)}))
+                stage.finish()
+        try:
+            found = load_file(file)
+            return [found[label] for label in labels]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise FusionError(f"{file}: expected the boxes of {len(labels)} images, but they cannot be read "
+                              f"({first_line(error)}); delete its folder, and run again") from error
 
     def text_sensitivity(self, experiment: Experiment = FULL, seed: int = 0) -> dict[str, float]:
         """Mean absolute difference of a trained network's test images, in gray levels of 255.

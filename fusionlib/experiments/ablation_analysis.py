@@ -8,10 +8,10 @@ import pandas as pd
 from torch import Tensor
 
 from fusionlib.detection import bootstrap
-from fusionlib.detection.bootstrap import Estimate, draw_counts, interval, resample_measures, resampled_difference
+from fusionlib.detection.bootstrap import Estimate, interval, resample_measures, resampled_difference
 from fusionlib.detection.precision_recall import HIGHER_IS_BETTER, match
 from fusionlib.experiments.ablation import FULL, STAGE_1
-from fusionlib.metrics.statistics import compare_to_reference, summarise_comparison, verdict
+from fusionlib.metrics.statistics import compare_to_reference, draw_counts, summarise_comparison, verdict
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization import tables
 
@@ -161,9 +161,10 @@ def explain(table: pd.DataFrame) -> str:
 
 
 def _verdicts(table, what):
-    """A gain with its interval and verdict, in the columns of `compare_to_reference`."""
+    """A gain with its interval and verdict, in the columns of `compare_to_reference`; few seeds or images give none."""
     compared = table[[what, f"{what} low", f"{what} high"]].set_axis(["difference", "low", "high"], axis=1)
-    return compared.assign(verdict=[verdict(row, True) for _, row in compared.iterrows()])
+    enough = table.attrs["seeds"] >= SEEDS and table.attrs["units"] >= IMAGES
+    return compared.assign(verdict=[verdict(row, True) if enough else "inconclusive" for _, row in compared.iterrows()])
 
 
 def _conclusion(gain, own_text, seeds):

@@ -61,11 +61,14 @@ def detections(pairs: Sequence[Pair], levels: Sequence[float] = (0.33, 0.67, 1),
 def confusion(table: pd.DataFrame) -> pd.DataFrame:
     """The fraction of images with each damage and level in which each damage is found, a row of `detections` each.
 
-    The rows "none" are false alarms; "any": at least one damage is found; "estimate": the median level of those found.
+    The rows "none" are false alarms; "any": at least one damage is found; "estimate": the median level of those found;
+    attrs["pairs"] is the number of pairs.
     """
     names = list(DEGRADATIONS)
     groups = table.assign(any=table[names].any(axis=1)).groupby(["modality", "damage", "level"], sort=False)
-    return groups[[*names, "any"]].mean().join(groups["estimate"].median())
+    shares = groups[[*names, "any"]].mean().join(groups["estimate"].median())
+    shares.attrs["pairs"] = len(table[["dataset", "name"]].drop_duplicates())
+    return shares
 
 
 def refit(root: str | Path, path: str | Path = CLASSIFIERS, seed: int = 0) -> None:

@@ -22,7 +22,7 @@ from fusionlib.inference.network import fuse
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.peers import BASELINES, build
-from fusionlib.utils.distributed import best_device
+from fusionlib.utils.devices import best_device
 from fusionlib.utils.errors import FusionError
 from fusionlib.visualization.tables import by_detector
 

@@ -17,9 +17,9 @@ from fusionlib.inference.network import fuse, image_path
 from fusionlib.peers import checkpoints
 from fusionlib.peers.objectives import Sentence
 from fusionlib.peers.recipes import RECIPES, architecture_only
-from fusionlib.peers.sources import SOURCES
+from fusionlib.peers.sources import SOURCES, spelled
 from fusionlib.peers.textif import PROMPT, sentence_vector
-from fusionlib.utils import distributed
+from fusionlib.utils import devices
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint
 
@@ -70,23 +70,24 @@ def find_methods(run: Run, names: Sequence[str]) -> list[Method]:
     Raises:
         FusionError: an unknown name, weights that do not fit, or a notebook that has to run before.
     """
-    spellings = {name.lower(): name for name in (*SOURCES, OURS_STAGE_1, OURS)}
-    if unknown := [name for name in names if name.lower() not in spellings]:
-        raise FusionError(f"there is no method {unknown[0]!r} to compare: choose among {', '.join(spellings.values())}")
-    names = [spellings[name.lower()] for name in names]
+    names = spelled(names, (OURS_STAGE_1, OURS))
     # All files are checked first: a wrong one must not be found after hours of training.
-    files = {name: _user_weights(run, name) for name in names if name in peers.PEERS}
+    files = {name: user_weights(run.roots, name) for name in names if name in peers.PEERS}
     return [_peer(run, name, files[name]) if name in files else _ours(run, name) if name in (OURS_STAGE_1, OURS)
             else Method(name, f"no weights: {SOURCES[name].paper}") for name in names]
 
 
-def _user_weights(run: Run, name: str) -> list[Path]:
-    """The user's weight files for a peer, checked to fit it; none where there is no folder for it."""
-    for root in run.roots:
+def user_weights(roots: Sequence[Path], name: str, check: bool = True) -> list[Path]:
+    """The user's weight files for a peer in peers/checkpoints/<name> or peers/<name> of a root; none without a folder.
+
+    Raises FusionError where they do not fit it, unless `check` is false.
+    """
+    for root in roots:
         for place in (root / "peers" / "checkpoints", root / "peers"):
             for folder in sorted(place.glob("*")):
                 if folder.name.lower() == name.lower() and folder.is_dir():
-                    peers.build(name, folder)
+                    if check:
+                        peers.build(name, folder)
                     return [file for file in sorted(folder.iterdir()) if file.suffix in checkpoints.SUFFIXES]
     return []
 
@@ -116,7 +117,7 @@ def _peer(run: Run, name: str, files: list[Path]) -> Method:
     stage = run.stage(f"methods/{name}", type(network), weights=digests)
 
     def make() -> Fuse:
-        peer = peers.build(name, files or None).to(distributed.best_device())
+        peer = peers.build(name, files or None).to(devices.best_device())
         return lambda ir, visible, _: peer.fuse(ir, visible, prompt)
 
     return Method(name, origin, stage.folder, make)

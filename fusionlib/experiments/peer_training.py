@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import set_seed
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 import fusionlib
 from fusionlib import peers
+from fusionlib.config import checked
 from fusionlib.data.datasets import FusionDataset
 from fusionlib.data.layouts import read
+from fusionlib.data.places import absolute
 from fusionlib.data.splits import Parts, choose, parts
 from fusionlib.experiments.run import Run, fingerprint_pairs, open_run
 from fusionlib.peers.losses import VGG16, Terms
@@ -21,8 +22,9 @@ from fusionlib.peers.objectives import Sentence
 from fusionlib.peers.peer import Peer
 from fusionlib.peers.recipes import ARCHITECTURE_ONLY, RECIPES, Recipe, architecture_only
 from fusionlib.training.trainer import fit
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, print_problems
 from fusionlib.utils.files import file_fingerprint, write_atomically
+from fusionlib.utils.tensors import serialise
 
 BUDGET = ("epochs", "steps")  # total of all phases
 TUNABLE = ("batch", "crop", "crops", "resize", "learning_rate", "weight_decay", "clip")  # of the recipe, for each phase
@@ -32,13 +34,14 @@ NEEDS = {"vgg": "torchvision's state dict of vgg16 (download.pytorch.org/models/
 HELPERS = {"vgg": VGG16, "text": Sentence}
 
 
-def train_peer(name: str, data_root: str | Path, out: str | Path | None = None, *, vgg: str | Path | None = None,
-               text: str | Path | None = None, **settings) -> Path:
+def train_peer(name: str, data_root: str | Path = "", out: str | Path | None = None, *, ir=None, visible=None,
+               vgg: str | Path | None = None, text: str | Path | None = None, **settings) -> Path:
     """Train a compared method by its recipe on the training parts of data sets; resumes an interrupted training.
 
     Args:
         name: one of `RECIPES`, in any case.
         data_root: folder of a data set, or of data sets' folders.
+        ir, visible: two folders or patterns in its stead, see `data.layouts.pair_folders`.
         out: file of the weights; data/runs/peers/<name>.safetensors by default. A folder beside it with the file's stem
             receives for each phase curves.csv, the best weights and the state to resume from.
         vgg, text: the files of `NEEDS`, where the recipe needs one.
@@ -54,14 +57,18 @@ def train_peer(name: str, data_root: str | Path, out: str | Path | None = None, 
         raise FusionError(architecture_only(name))
     if name not in RECIPES:
         raise FusionError(f"there is no recipe to train {name!r}: choose among {', '.join(RECIPES)}")
-    out = Path(out or fusionlib.ROOT / "data" / "runs" / "peers" / f"{name}.safetensors")
+    out = Path(out or fusionlib.ROOT / "data" / "runs" / "peers" / f"{name}.safetensors").expanduser()
     if out.suffix != ".safetensors":
         raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found another one")
     phases = plan(name, settings)
     overrides = {key: value for key, value in settings.items() if key in SETTINGS}
     run = open_run("small", str(data_root), str(out.parent), **overrides)
-    split = parts(choose(read(run.data_root).pairs), run.profile)
-    train_on(run, out.stem, name, phases, split, {"vgg": vgg, "text": text}.get(phases[-1].needs))
+    ir, visible = (place and str(absolute(place)) for place in (ir, visible))  # as the root is, below which they lie
+    report = read(run.data_root if data_root or not (ir or visible) else None, ir=ir, visible=visible)
+    print_problems("not used", [str(problem) for problem in report.problems])
+    split = parts(choose(report.pairs), run.profile)
+    train_on(replace(run, pairs_root=report.root), out.stem, name, phases, split,
+             {"vgg": vgg, "text": text}.get(phases[-1].needs))
     return out
 
 
@@ -81,31 +88,32 @@ def train_on(run: Run, place: str, name: str, phases: list[Recipe], split: Parts
     """
     train, validation = split.fusion_train, split.fusion_validation
     if not train or not validation:
-        raise FusionError(f"{run.data_root}: expected pairs to train and to validate on, found {len(train)} and "
+        raise FusionError(f"{run.root}: expected pairs to train and to validate on, found {len(train)} and "
                           f"{len(validation)}; data/README.md says which data sets have a train part")
     set_seed(run.profile.seed)  # so that the initial weights do not depend on what ran before
     objective = Objective(peers.build(name), helper(name, file))
     plain = [{k: v for k, v in vars(r).items() if isinstance(v, int | float | str | tuple | dict)} for r in phases]
     stage = run.stage(
         place, fit, Recipe, type(objective.peer), peer=name, phases=plain, amp=run.profile.amp,
-        pairs=[fingerprint_pairs(pairs, run.data_root) for pairs in (train, validation)],
+        pairs=[fingerprint_pairs(pairs, run.root) for pairs in (train, validation)],
         file=file_fingerprint(file) if file and Path(file).is_file() else str(file),
     )
     save_peer = partial(save, metadata={"peer": type(objective.peer).__name__, "recipe": json.dumps(plain)})
     folders = [stage.folder / f"phase-{number}" for number in range(1, len(phases) + 1)]
     out = run.folder / f"{place}.safetensors"
-    if not stage.finished:
-        for folder, recipe in zip(folders, phases):
-            print(f"{name}, {folder.name.replace('-', ' ')} of {len(phases)}: {recipe.note}")
-            set_seed(run.profile.seed)
-            size = {"resize": recipe.resize, "crop": recipe.crop, "seed": run.profile.seed}
-            fit(
-                objective, lambda model, batch: model(batch), FusionDataset(train, **size, crops=recipe.crops),
-                FusionDataset(validation, **size, train=False), folder, run.profile, optimizer=objective.begin(recipe),
-                epochs=recipe.epochs, steps=recipe.steps or None, batch=recipe.batch, schedule=recipe.schedule,
-                clip=recipe.clip, save=save_peer,
-            )
-        stage.finish(weights=out.name)
+    with stage.alone():
+        if not stage.finished:
+            for folder, recipe in zip(folders, phases):
+                print(f"{name}, {folder.name.replace('-', ' ')} of {len(phases)}: {recipe.note}")
+                set_seed(run.profile.seed)
+                size = {"resize": recipe.resize, "crop": recipe.crop, "seed": run.profile.seed}
+                fit(
+                    objective, lambda model, batch: model(batch), FusionDataset(train, **size, crops=recipe.crops),
+                    FusionDataset(validation, **size, train=False), folder, run.profile,
+                    optimizer=objective.begin(recipe), epochs=recipe.epochs, steps=recipe.steps or None,
+                    batch=recipe.batch, schedule=recipe.schedule, clip=recipe.clip, save=save_peer,
+                )
+            stage.finish(weights=out.name)
     write_atomically(out, (folders[-1] / "last.safetensors").read_bytes())
     return out
 
@@ -121,10 +129,8 @@ def plan(name: str, settings: dict) -> list[Recipe]:
     last, multiple = RECIPES[name], peers.PEERS[name].multiple
     changed = {key: value for key, value in settings.items() if key not in SETTINGS}
     for key, value in changed.items():
-        wanted, least = (float, 0) if isinstance(getattr(last, key), float) else (int, 1)
-        if not isinstance(value, wanted | int) or value < least:
-            kind = "number from 0" if least == 0 else "whole number from 1"
-            raise FusionError(f"{key} must be a {kind} on, but is {value!r}")
+        kind, least = (float, 0) if isinstance(getattr(last, key), float) else (int, 1)
+        changed[key] = checked(key, value, kind, least)
     if changed.get("crop", 0) % multiple:
         raise FusionError(f"{name} takes sides in multiples of {multiple}: crop must be one, but is {changed['crop']}")
     phases = [last.first, last] if last.first else [last]
@@ -168,4 +174,4 @@ class Objective(nn.Module):
 def save(objective: Objective, path: Path, metadata: dict[str, str]) -> None:
     """Write the weights of the peer without the helper, with its recipe in the header."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in objective.peer.state_dict().items()}
-    write_atomically(path, serialise(tensors, metadata=metadata))
+    write_atomically(path, serialise(tensors, metadata))

@@ -20,14 +20,13 @@ from fusionlib.data.pairs import Pair
 from fusionlib.detection.bootstrap import number_of, paired
 from fusionlib.detection.checkpoints import load_yolov5, save_yolov5
 from fusionlib.detection.detectors import UltralyticsDetector, class_indices, detect
-from fusionlib.detection.precision_recall import HIGHER_IS_BETTER
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.experiments.methods import OURS, Method
 from fusionlib.experiments.results import fuse_method
 from fusionlib.experiments.run import Run
 from fusionlib.metrics.statistics import LEVEL, count_verdicts, summarise_comparison
 from fusionlib.training.detector import evaluate_detector, train_detector
-from fusionlib.utils import distributed
+from fusionlib.utils import devices
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint
 
@@ -127,7 +126,7 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
         FusionError: no training pairs, no people in the validation pairs, or other weights.
     """
     settings = run.profile
-    model = load_yolov5(weights, distributed.best_device())
+    model = load_yolov5(weights, devices.best_device())
     if class_indices(model, [PERSON]) != [0]:
         raise FusionError(f"{weights}: expected a detector whose class 0 is the person, found {model.names[0]}: choose "
                           "other weights to retrain from.")
@@ -141,19 +140,22 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
         weights=file_fingerprint(weights), batch=BATCH, amp=settings.amp, **settings.part("detector_", "detect_size"),
     )
     best = stage.folder / "best.safetensors"
-    if stage.provenance is None:
-        start = float(f"{evaluate_detector(model, validation)['mAP@.5:.95']:.6g}")  # with as many digits as the curves
-        train_detector(
-            model, train, stage.folder, validation=validation, epochs=settings.detector_epochs, seed=settings.seed,
-            batch_size=BATCH, learning_rate=settings.detector_lr, bf16=settings.amp == "bf16", workers=settings.workers,
-        )
-        scores = [start, *pd.read_csv(stage.folder / "curves.csv")["mAP@.5:.95"]]
-        epoch = max(index for index, score in enumerate(scores) if score == max(scores))
-        if not epoch:
-            save_yolov5(load_yolov5(weights), best)
-        stage.finish(epoch=epoch, epochs=settings.detector_epochs, validation=scores)
-        shutil.rmtree(stage.folder / "checkpoint")  # large, and no longer needed
-    return load_yolov5(best, distributed.best_device()), stage.provenance["facts"]
+    with stage.alone():
+        if stage.provenance is None:
+            start = evaluate_detector(model, validation)["mAP@.5:.95"]
+            train_detector(
+                model, train, stage.folder, validation=validation, epochs=settings.detector_epochs, seed=settings.seed,
+                batch_size=BATCH, learning_rate=settings.detector_lr, bf16=settings.amp == "bf16",
+                workers=settings.workers,
+            )
+            start = float(f"{start:.6g}")  # with as many digits as the curves
+            scores = [start, *pd.read_csv(stage.folder / "curves.csv")["mAP@.5:.95"]]
+            epoch = max(index for index, score in enumerate(scores) if score == max(scores))
+            if not epoch:
+                save_yolov5(load_yolov5(weights), best)
+            stage.finish(epoch=epoch, epochs=settings.detector_epochs, validation=scores)
+            shutil.rmtree(stage.folder / "checkpoint")  # large, and no longer needed
+    return load_yolov5(best, devices.best_device()), stage.provenance["facts"]
 
 
 def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor], reference: str = OURS,
@@ -173,9 +175,7 @@ def answer(found: Mapping[str, Sequence[Tensor] | None], boxes: Sequence[Tensor]
     """
     found = {name: predictions for name, predictions in found.items() if predictions is not None}
     others = [name for name in found if name != reference]
-    # The measures of all rows are corrected together: with fewer resamples not even the least p would be below LEVEL.
-    resamples = max(2000, int(2 * len(HIGHER_IS_BETTER) * len(others) / LEVEL))
-    rows = paired(found, reference, boxes, heights={}, resamples=resamples, ignore=ignore, scenes=scenes).loc[
+    rows = paired(found, reference, boxes, heights={}, ignore=ignore, scenes=scenes).loc[
         [(other, name) for other in others for name in measures]]
     swapped = rows["verdict"].replace({"better": "worse", "worse": "better"})
     compared = pd.DataFrame({"difference": -rows["difference"], "low": -rows["high"], "high": -rows["low"],

@@ -93,6 +93,26 @@ def restorations(refine: Refine, pairs: Sequence[Pair], damages: Sequence[tuple[
     return pd.DataFrame(rows, columns=["pair", "damage", "modality", "level", "words", "text", *MEASURES])
 
 
+def example(refine: Refine, pair: Pair, damages: Sequence[tuple[str, str]], level: float = 0.8, seed: int = 0,
+            ) -> tuple[list[dict[str, Tensor]], list[str]]:
+    """Images of a pair under each damage, refined by the answer to it, by the answer to the next damage, and by none.
+
+    Returns a row {title: image [1 or 3,H,W]} and the answer for each damage, "" where none is found. The answer to the
+    next damage shows whether it matters what the words say; "undamaged, stage 1" is the image to come back to.
+    """
+    images = resize_longer_side(*load(pair), LONGER_SIDE)
+    damaged = [_damaged(images, (*damage, level), seed) for damage in damages]
+    answers = [describe(detect(*each)) for each in damaged]
+    rows = []
+    for index, sources in enumerate(damaged):
+        texts = {DAMAGED: None, OWN: answers[index] or None, OTHER: answers[(index + 1) % len(answers)] or None,
+                 NO_TEXT: ""}  # fmt: skip
+        rows.append(dict(zip(("infrared", "visible"), sources)) | {words: refine(*sources, text)
+                                                                   for words, text in texts.items()})
+        rows[-1]["undamaged, stage 1"] = refine(*images, None)
+    return rows, answers
+
+
 def summarise(table: pd.DataFrame, measure: str = "PSNR") -> pd.DataFrame:
     """Mean of a measure for each damage ("modality" and "damage") and for all damages, a column for each kind of words.
     """

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import fastjsonschema
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -20,10 +21,17 @@ from fusionlib.data.pairs import Pair, load
 from fusionlib.experiments.methods import OURS, Method
 from fusionlib.feedback.store import Answer, answer_key
 from fusionlib.metrics import conventions
+from fusionlib.metrics.evaluation import known_scenes
 from fusionlib.metrics.statistics import LEVEL, summarise_comparison, verdict
+from fusionlib.utils.allocator import hand_back_freed_memory
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint, read_json, write_json
+
+_VALUES = {"type": "object", "additionalProperties": {"type": "number"}}
+_MEASURED = {"type": "object", "required": ["values"], "properties": {"values": _VALUES}}
+_check = fastjsonschema.compile({"type": "object", "required": ["sources", "seconds", "metrics"], "properties": {
+    "seconds": {"type": "number"}, "metrics": {"type": "object", "additionalProperties": _MEASURED}}})  # fmt: skip
 
 
 def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
@@ -36,7 +44,6 @@ def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
         image, path, record = _files(method, pair, source)
         if record:
             continue
-        image.unlink(missing_ok=True)  # of other sources
         fuse = fuse or method.make()
         try:
             ir, visible = load(pair)
@@ -45,10 +52,13 @@ def fuse_method(method: Method, pairs: Sequence[Pair]) -> dict[str, str]:
             fused = fuse(ir, visible, text)
             seconds = time.perf_counter() - start
         except FusionError as error:
+            image.unlink(missing_ok=True)  # of other sources
             problems[pair.label] = str(error)
             continue
         write_image(image, fused)
         write_json(path, {"sources": source, "seconds": seconds, "metrics": {}})
+    if fuse:
+        hand_back_freed_memory()  # some methods need gigabytes, and the next one needs its own
     return problems
 
 
@@ -65,7 +75,7 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
     """
     names, code = list(dict.fromkeys(names)), code_of(metrics.evaluate, load_fused)
     conventions.check(names, convention)
-    rows, index, seconds = [], [], []
+    rows, index, seconds, measured = [], [], [], []
     for pair, source, _ in tqdm(_inputs(method, pairs), desc=f"measuring {method.name}", leave=False):
         image, path, record = _files(method, pair, source)
         if record is None:
@@ -79,11 +89,12 @@ def measure_method(method: Method, pairs: Sequence[Pair], convention: str = "vif
             write_json(path, record)
         rows.append([values[name] for name in names])
         index.append((pair.dataset, pair.name))
+        measured.append(pair)
         seconds.append(record["seconds"])
     if not rows:
         return None
     frame = pd.DataFrame(rows, pd.MultiIndex.from_tuples(index, names=["dataset", "name"]), names)
-    frame.attrs.update(convention=convention, seconds=float(np.median(seconds)))
+    frame.attrs.update(convention=convention, seconds=float(np.median(seconds)), **known_scenes(measured))
     return frame
 
 
@@ -103,10 +114,12 @@ def reading(table: pd.DataFrame, method: str = OURS) -> str:
         places.append(f"{word} in {len(at)}" + (f" ({', '.join(at)})" if at else ""))
     ranked = f"{method} is {' and '.join(places)} of {len(ranks)} metrics among {sum(counts > 0)} methods with numbers."
     compared = int(table.xs("p", axis=1, level=1).notna().sum(axis=None))
-    least = compared * 2 / 2 ** int(counts[method])  # all signs alike, corrected by Holm
+    units = int(min(counts[method], table.attrs.get("units", counts[method])))
+    least = compared * 2 / 2**units  # all signs alike, corrected by Holm
     if least >= LEVEL:
-        return (f"{ranked} {counts[method]} images are too few for a verdict: even if they all agreed, the corrected p "
-                f"of a sign-flip test would be {min(1, least):.2g}.")
+        few = f"{counts[method]} images" + f" of {units} scenes" * bool(units < counts[method])
+        return (f"{ranked} {few} are too few for a verdict: even if they all agreed, the corrected p of a sign-flip "
+                f"test would be {min(1, least):.2g}.")
     verdicts = {  # on the method: a difference is the other one minus it
         (f"Against {other}", name): verdict({"difference": difference, "p_holm": p}, not up)
         for other in table.index[(counts > 0) & (table.index != method)] for name, up in directions.items()
@@ -132,8 +145,17 @@ def _digest(path: Path) -> str:
 _digest_of = functools.cache(lambda path, size, modified: file_fingerprint(path))
 
 
+def read_record(folder: Path, label: str) -> dict | None:
+    """The record of an image in a method's folder: "sources", "seconds", "metrics"; None if missing or damaged."""
+    return read_json(_record(folder, label), _check)
+
+
+def _record(folder, label):
+    return folder / "results" / f"{label}.json"
+
+
 def _files(method: Method, pair: Pair, source: str) -> tuple[Path, Path, dict | None]:
     """The files of an image and of its record, and the record; None where the image is missing or of other sources."""
-    image, path = method.image_path(pair), method.folder / "results" / f"{pair.label}.json"
-    record = read_json(path) if image.exists() else None
+    image, path = method.image_path(pair), _record(method.folder, pair.label)
+    record = read_record(method.folder, pair.label) if image.exists() else None
     return image, path, record if record and record["sources"] == source else None

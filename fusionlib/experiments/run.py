@@ -3,15 +3,16 @@
 A run is a folder, data/runs/<profile> by default, with one folder, a stage, per notebook. The fingerprint of a stage
 covers all that its result depends on: settings, data, earlier stages, and the code that computes it. A finished stage
 has a provenance.json, and is loaded while its fingerprint stays the same. Results of another fingerprint are moved
-aside, to <stage>@<fingerprint>, and never deleted.
+aside, to <stage>@<fingerprint>, and never deleted (see `folders`). Several processes may work in a run at once.
 """
 
 import datetime
 import functools
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,18 +25,24 @@ from fusionlib.config import PROFILES, Profile, profile
 from fusionlib.data.manifests import read_manifest
 from fusionlib.data.pairs import Pair
 from fusionlib.data.splits import Parts, parts
+from fusionlib.experiments import folders, inputs
 from fusionlib.feedback.querying import read_assignment
 from fusionlib.feedback.store import Answer, open_store
+from fusionlib.inference.network import placed
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.models.weights import load
 from fusionlib.utils import distributed
+from fusionlib.utils.allocator import keep_freed_memory
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import fingerprint, read_json, write_json
+from fusionlib.utils.files import fingerprint, load_json, read_json, write_json, writing
+from fusionlib.utils.locks import Presence, lock_beside, presence
+from fusionlib.utils.terminal import command_line
 from fusionlib.visualization.style import save, set_style
 from fusionlib.visualization.table_export import save_table, show_table
 
+RECORD = "provenance.json"  # of finished results
 PACKAGES = ("torch", "torchvision", "transformers", "ultralytics", "kornia", "numpy", "opencv-python")
 
 
@@ -46,12 +53,24 @@ class Run:
     profile: Profile
     folder: Path
     data_root: Path
-    pairs_root: Path | None = None  # root of the pairs in notebook 01's manifest; None: the data root
+    pairs_root: Path | None = None  # that of `root`, if it is known already
+    looks: bool = False  # whether it is looked at only: nothing is written
+
+    @property
+    def root(self) -> Path:
+        """The folder below which the pairs of notebook 01 lie: the data root, or that of the folders it was given."""
+        if self.pairs_root:
+            return self.pairs_root
+        try:
+            facts = self.finished("01_data").provenance.get("facts", {})
+        except FusionError:  # notebook 01 has not been run
+            facts = {}
+        return Path(facts.get("root", self.data_root))
 
     @functools.cached_property
     def split(self) -> dict[str, list[Pair]]:
         """The pairs that notebook 01 has chosen, {"train", "test"}; FusionError before it is finished."""
-        return read_manifest(self.finished("01_data").folder / "manifest.json", self.pairs_root or self.data_root)
+        return read_manifest(self.finished("01_data").folder / "manifest.json", self.root)
 
     @functools.cached_property
     def parts(self) -> Parts:
@@ -63,10 +82,21 @@ class Run:
         assigned = self.finished("03_mllm_feedback").folder / "assigned.json"
         return read_assignment(assigned, open_store(self.folder / "answers"), [pair.label for pair in pairs])
 
+    @functools.cached_property
+    def presence(self) -> Presence | None:
+        """What this process uses in the run's folder, for other processes to see; None where nothing can be written."""
+        with suppress(OSError):
+            return None if self.looks else presence(self.folder)
+
+    @functools.cached_property
+    def _places(self) -> dict[Path, Path]:
+        """The folders of the stages that were opened, so that they stay the same whatever other processes do."""
+        return {}
+
     @property
     def is_default(self) -> bool:
         """Whether this is the unchanged quick profile on the embedded scenes, whose results are known."""
-        return self.profile == PROFILES["quick"] and self.data_root.is_relative_to(self.folder)
+        return self.profile == PROFILES["quick"] and self.root.is_relative_to(self.folder)
 
     @property
     def figures(self) -> Path:
@@ -84,7 +114,7 @@ class Run:
     @property
     def roots(self) -> tuple[Path, ...]:
         """Folders whose subfolders weights and peers may hold the user's weights: at or above the data root, data/."""
-        return self.data_root, self.data_root.parent, fusionlib.ROOT / "data"
+        return inputs.roots_of(self.data_root)
 
     def stage(self, name: str | Path, *code: Callable, **inputs) -> "Stage":
         """Open the folder of a stage for these inputs.
@@ -95,29 +125,43 @@ class Run:
             inputs: everything else that they depend on: plain values, and fingerprints of earlier stages.
         """
         inputs = {**inputs, "seed": self.profile.seed, "code": code_of(*code)}
-        stage = Stage(self, self.folder / name, fingerprint(inputs), inputs)
+        folder, digest = self.folder / name, fingerprint(inputs)
         with distributed.process().main_process_first():  # the others find it claimed
-            stage.claim()
-        return stage
+            with writing(self.folder):
+                self._places[folder] = folders.claim(folder, digest, self.presence or presence(self.folder))
+        return Stage(self, self._places[folder], digest, inputs)
 
     def weights(self, name: str) -> Path:
         """Find a weight file by path or by name; FusionError lists the folders that were searched."""
-        places = [Path("."), Path(fusionlib.__file__).parent / "weights", self.data_root,
-                  *(root / "weights" for root in self.roots)]
-        for place in places:
-            if (place / name).is_file():
-                return (place / name).resolve()
-        searched = ", ".join(map(str, places[2:]))
-        raise FusionError(f"the weights {name} are missing: put the file into one of {searched}, or give its path")
+        return inputs.find_weights(name, self.data_root)
 
-    def finished(self, name: str) -> "Stage":
-        """The finished stage of an earlier notebook; FusionError says which notebook has to run before."""
-        record = read_json(self.folder / name / "provenance.json")
-        if record is None:
-            command = f"python -m fusionlib run --profile {self.profile.name} --only {name[:2]}"
-            raise FusionError(f"{self.folder / name} has no finished results: run notebook {name} with the same "
-                              f"profile first ({command})")
-        return Stage(self, self.folder / name, record["fingerprint"], record["inputs"])
+    def command(self, only: str) -> str:
+        """The command that executes a notebook of this run, with the data root, folder and settings that were given."""
+        name, base = self.profile.name, PROFILES.get(self.profile.name, self.profile)
+        changed = [f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+                   for key, value in asdict(self.profile).items() if value != getattr(base, key)]  # fmt: skip
+        standard = inputs.run_folder(name)
+        given = "" if self.data_root == inputs.data_root_of(base, self.folder).resolve() else self.data_root
+        return command_line("run", profile=name, only=only, data_root=given, set=changed,
+                            out="" if self.folder == standard.resolve() else self.folder)  # fmt: skip
+
+    def finished(self, name: str, digest: str = "") -> "Stage":
+        """The finished stage of an earlier notebook: the one that was asked for last, or the one of a fingerprint.
+
+        FusionError says which notebook has to run before.
+        """
+        folder = self.folder / name
+        place = None if digest else self._places.get(folder)
+        place = place or folders.find(folder, self.presence, digest)
+        command, path = self.command(name[:2]), place / RECORD
+        record = load_json(path, "the record of finished results", f"run notebook {name} again ({command})",
+                           folders.check_record) if path.exists() else None  # fmt: skip
+        if record is None or digest not in ("", record["fingerprint"]):
+            raise FusionError(f"{folder} has no finished results{f' of fingerprint {digest}' if digest else ''}: run "
+                              f"notebook {name} with the same settings first ({command})")
+        if not digest:
+            self._places[folder] = place
+        return Stage(self, place, record["fingerprint"], record["inputs"])
 
 
 @dataclass(frozen=True)
@@ -131,13 +175,13 @@ class Stage:
 
     @property
     def weights(self) -> Path:
-        """File of the weights after the last epoch of a training."""
+        """File of the weights that a training returns: after its last epoch or, of stage 2, after the best one."""
         return self.folder / "last.safetensors"
 
     @property
     def provenance(self) -> dict | None:
         """The record of `finish`, or None while the stage is unfinished."""
-        record = read_json(self.folder / "provenance.json")
+        record = read_json(self.folder / RECORD, folders.check_record)
         return record if record and record["fingerprint"] == self.fingerprint else None
 
     @property
@@ -151,38 +195,35 @@ class Stage:
     def finish(self, **facts) -> None:
         """Record that the results are complete, with further facts (plain values)."""
         versions = {p: importlib.metadata.version(p) for p in PACKAGES} | {"fusionlib": fusionlib.__version__}
+        root = self.run.data_root if self.run.pairs_root else self.run.root
         record = {
             "fingerprint": self.fingerprint, "date": datetime.date.today().isoformat(),
-            "profile": asdict(self.run.profile), "data_root": str(self.run.data_root), "inputs": self.inputs,
+            "profile": asdict(self.run.profile), "data_root": str(root), "inputs": self.inputs,
             "versions": versions, "facts": facts,
         }
         if distributed.process().is_main_process:
-            write_json(self.folder / "provenance.json", record)
+            write_json(self.folder / RECORD, record)
 
-    def claim(self) -> None:
-        """Prepare the folder for this fingerprint: move the results of another one aside, and its own back."""
-        mark = self.folder / "fingerprint.json"
-        other = read_json(mark)
-        if other and other["fingerprint"] != self.fingerprint:
-            os.replace(self.folder, self._aside(other["fingerprint"]))
-        if not self.folder.exists() and self._aside(self.fingerprint).exists():
-            os.replace(self._aside(self.fingerprint), self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {"fingerprint": self.fingerprint})
-
-    def _aside(self, digest: str) -> Path:
-        return self.folder.with_name(f"{self.folder.name}@{digest[:12]}")
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Compute the results while no other process does; one that does is waited for, and then they are finished."""
+        process = distributed.process()
+        wait = process.num_processes == 1  # others would wait for the main one, and not as long
+        with lock_beside(self.folder, wait) if process.is_main_process else nullcontext():
+            yield
 
 
 def network_of(stage: Stage) -> FusionNetwork | TextGuidedFusion:
     """Load the network of a finished stage 1 or 2, in evaluation mode on the best device."""
-    fusion = stage.run.finished("02_fusion_network")
-    network = load(fusion.weights).to(distributed.best_device())
-    return network if stage.folder == fusion.folder else load(stage.weights, network)
+    first = "02_fusion_network"  # whose results those of stage 2 belong to
+    is_first = stage.folder.name.partition("@")[0] == first
+    fusion = stage if is_first else stage.run.finished(first, stage.inputs.get("fusion", ""))
+    network = placed(load(fusion.weights))
+    return network if is_first else placed(load(stage.weights, network))
 
 
 def open_run(name: str = "quick", data_root: str = "", out: str = "", **overrides) -> Run:
-    """Start or continue a run, and set the seed, the number of threads and the style of figures.
+    """Start or continue a run, and set seed, number of threads, memory allocator and style of figures.
 
     Args:
         name: of the profile.
@@ -193,13 +234,15 @@ def open_run(name: str = "quick", data_root: str = "", out: str = "", **override
     Raises:
         FusionError: unknown profile or setting, or a data root that is no folder.
     """
-    settings = profile(name, **overrides)
-    folder = Path(out) if out else fusionlib.ROOT / "data" / "runs" / name
-    root = _data_root(settings, folder, data_root)
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = inputs.checked_profile(name, **overrides)
+    folder = inputs.run_folder(name, out)
+    root = inputs.data_root_of(settings, folder, data_root)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of `accelerate launch` on this machine
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // processes))
     torch.manual_seed(settings.seed)
+    keep_freed_memory()
     set_style()
     return Run(settings, folder.resolve(), root.resolve())
 
@@ -213,28 +256,18 @@ def reopen(folder: str | Path, data_root: str | Path = "") -> Run:
         FusionError: no such run in the folder, or a data root that is no folder.
     """
     folder = Path(folder).expanduser().resolve()
-    records = (read_json(folder / name / "provenance.json") for name in ("04_text_dfh", "02_fusion_network", "01_data"))
-    record = next(filter(None, records), None)
-    if record is None:
-        raise FusionError(f"{folder}: expected the folder of a run, with finished results of notebook 01 in 01_data, "
-                          "found none: run notebook 01, or choose another folder")
-    values = {f.name: record["profile"][f.name] for f in fields(Profile) if f.name in record["profile"]}
-    settings = Profile(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    places = [folders.find(folder / name, None) for name in ("04_text_dfh", "02_fusion_network", "01_data")]
+    record = next(filter(None, (read_json(place / RECORD, folders.check_record) for place in places)), None)
+    record = record or load_json(places[-1] / RECORD, "the record of notebook 01 in the folder of a run",
+                                 "run notebook 01, or choose another folder", folders.check_record)  # fmt: skip
+    values = {f.name: record["profile"][f.name] for f in fields(Profile)[1:] if f.name in record["profile"]}
+    try:
+        settings = replace(profile("paper", **values), name=str(record["profile"].get("name")))
+    except FusionError as error:
+        raise FusionError(f"{folder}: expected valid settings of a run, but {error}: run its notebooks again") from None
     recorded = record.get("data_root", "")
-    data_root = data_root or (recorded if Path(recorded).is_dir() else "")
-    return Run(settings, folder, _data_root(settings, folder, data_root).resolve())
-
-
-def _data_root(settings: Profile, folder: Path, data_root: str | Path) -> Path:
-    """The given root of the data sets, or the embedded scenes of the run (a folder per sequence), or data/."""
-    if data_root:
-        root = Path(data_root).expanduser()
-        if not root.is_dir():
-            raise FusionError(f"the data root {root} is no folder: give the folder that holds LLVIP/, M3FD/ and so on")
-        return root
-    if settings.scenes_train:
-        return folder / "scenes" / f"seed-{settings.seed}-{settings.scenes_train}-{settings.scenes_test}"
-    return fusionlib.ROOT / "data"
+    root = inputs.data_root_of(settings, folder, data_root or (recorded if os.path.isdir(recorded) else "")).resolve()
+    return Run(settings, folder, root, root if data_root else None, looks=True)
 
 
 def fingerprint_pairs(pairs: Sequence[Pair], root: Path) -> str:

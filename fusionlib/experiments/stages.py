@@ -3,6 +3,7 @@
 Results that are finished for the same settings, data and code are loaded; an interrupted training is resumed.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from fusionlib.data import manifests, splits
 from fusionlib.data import medical as volumes
+from fusionlib.data.check import examine
 from fusionlib.data.image_io import LazyImages
 from fusionlib.data.layouts import Report, read
 from fusionlib.data.pairs import Pair
+from fusionlib.data.problems import Problem
 from fusionlib.data.synthetic import phantom, scene
 from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments.run import Run, Stage, fingerprint_pairs, network_of
@@ -22,28 +25,48 @@ from fusionlib.feedback.views import CAPTION, VIEWS, WithSources
 from fusionlib.inference.network import fuse_pairs, read_fused
 from fusionlib.training.fusion import train_fusion_network
 from fusionlib.training.text_dfh import train_text_dfh
-from fusionlib.utils.distributed import best_device
+from fusionlib.utils.devices import best_device
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import file_fingerprint, fingerprint
+from fusionlib.utils.files import absolute, file_fingerprint, fingerprint
 
 #: The question about medical images; the paper's only question is about pedestrians.
 MEDICAL_QUESTION = "To make lesions and tissue easier to tell apart, how can the quality of this image be enhanced?"
 
 
-def data(run: Run) -> Report:
+def data(run: Run, ir: str = "", visible: str = "", labels: str = "") -> Report:
     """Find the pairs below the data root, and split them into training and test pairs (paper 4.1, notebook 01).
 
-    The synthetic scenes of a profile are rendered first where no data root was given. The split is `run.parts`.
+    `ir`, `visible` and `labels` are folders or patterns in its stead, see `data.layouts.pair_folders`; the stages after
+    this one find their pairs without them. The synthetic scenes of a profile are rendered first where neither was
+    given. The split is `run.parts`. Every image is decoded once, so that the report says of files what `data check`
+    says of them. Raises FusionError where no pair is usable.
     """
-    if run.data_root.is_relative_to(run.folder):
+    given = {"ir": ir, "visible": visible, "labels": labels}
+    given = {name: str(absolute(place)) for name, place in given.items() if place}
+    if not given and run.data_root.is_relative_to(run.folder):
         scene.write(run.data_root / "Scenes", run.profile.scenes_train, run.profile.scenes_test, run.profile.seed)
-    report = read(run.data_root)
-    stage = run.stage("01_data", read, splits.choose, manifests.write_manifest,
-                      files=fingerprint_pairs(report.pairs, run.data_root))
-    if not stage.finished:
-        manifest = stage.folder / "manifest.json"
-        manifests.write_manifest(manifest, splits.choose(report.pairs), run.data_root)
-        stage.finish(manifest=manifests.fingerprint(manifest))
+    report = read(None if given else run.data_root, **given)
+    root, facts = report.root, {"root": str(report.root)} if given else {}
+    run = replace(run, data_root=root, pairs_root=root)
+    stage = run.stage("01_data", read, examine, splits.choose, manifests.write_manifest,
+                      files=fingerprint_pairs(report.pairs, root))
+    manifest = stage.folder / "manifest.json"
+    with stage.alone():
+        if stage.finished:
+            known = stage.provenance["facts"]
+            report.problems, report.remarks = ([Problem(root / path, kind, message) for path, kind, message in found]
+                                               for found in (known["problems"], known["remarks"]))
+            unreadable = {problem.path for problem in report.problems if problem.kind == "unreadable"}
+            report.pairs = [pair for pair in report.pairs if not unreadable & {pair.ir, pair.visible}]
+            if known.get("root") != facts.get("root"):  # the folders have been moved
+                stage.finish(**{name: known[name] for name in ("manifest", "problems", "remarks")}, **facts)
+        else:
+            examine(report, progress=False).require_pairs()
+            manifests.write_manifest(manifest, splits.choose(report.pairs), root)
+            found = {name: [[os.path.relpath(p.path, root), p.kind, p.message] for p in getattr(report, name)]
+                     for name in ("problems", "remarks")}
+            stage.finish(manifest=manifests.fingerprint(manifest), **found, **facts)
+    report.notes += splits.unused(report.pairs, splits.choose(report.pairs))
     return report
 
 
@@ -53,9 +76,10 @@ def fusion_network(run: Run) -> Stage:
     inputs = settings.part("fusion_", "channels", "crops_per_image", "exposure_augmentation", "amp", "schedule",
                            "freeze_bn_fraction", "validation")
     stage = run.stage("02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint, **inputs)
-    if not stage.finished:
-        train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
-        stage.finish()
+    with stage.alone():
+        if not stage.finished:
+            train_fusion_network(parts.fusion_train, parts.fusion_validation, stage.folder, settings)
+            stage.finish()
     return stage
 
 
@@ -90,9 +114,10 @@ def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
     if views == "all":
         images, question = WithSources(images, pairs), CAPTION + question
     answers = ask(images, responder, question, store, labels)
-    if not stage.finished:
-        write_assignment(stage.folder / "assigned.json", answers)
-        stage.finish(answers=len(answers))
+    with stage.alone():
+        if not stage.finished:
+            write_assignment(stage.folder / "assigned.json", answers)
+            stage.finish(answers=len(answers))
     return answers
 
 
@@ -106,13 +131,14 @@ def text_dfh(run: Run) -> Stage:
                            "fusion_loss")
     stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
                       detector=weights and file_fingerprint(weights), **inputs)
-    if not stage.finished:
-        train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
-                             for pairs in (parts.dfh_train, parts.dfh_validation))
-        detector = weights and load_yolov5(weights, best_device())
-        train_text_dfh(network_of(fusion), detector, train, validation, stage.folder, settings, parts.fusion_train,
-                       answers_with_sides(train[1].answers))
-        stage.finish()
+    with stage.alone():
+        if not stage.finished:
+            train, validation = ((pairs, LazyFeatures(run.answers(pairs)))
+                                 for pairs in (parts.dfh_train, parts.dfh_validation))
+            detector = weights and load_yolov5(weights, best_device())
+            train_text_dfh(network_of(fusion), detector, train, validation, stage.folder, settings,
+                           parts.fusion_train, answers_with_sides(train[1].answers))
+            stage.finish()
     return stage
 
 
@@ -139,10 +165,11 @@ def medical(run: Run, modalities: Sequence[str]) -> Run:
     inner = replace(run, profile=settings, folder=folder, pairs_root=folder / "01_data")
     inputs = {"files": fingerprint(files), "modalities": list(modalities), "slices": p.medical_slices}
     stage = inner.stage("01_data", volumes.read, manifests.write_manifest, **inputs)
-    if not stage.finished:
-        report = volumes.read(root, stage.folder, p.medical_slices, modalities)
-        left_out = manifests.write_manifest(stage.folder / "manifest.json", volumes.divide(report.pairs), stage.folder)
-        stage.finish(notes=report.notes, problems=[str(problem) for problem in report.problems + left_out])
+    with stage.alone():
+        if not stage.finished:
+            report, manifest = volumes.read(root, stage.folder, p.medical_slices, modalities), "manifest.json"
+            left_out = manifests.write_manifest(stage.folder / manifest, volumes.divide(report.pairs), stage.folder)
+            stage.finish(notes=report.notes, problems=[str(problem) for problem in report.problems + left_out])
     return inner
 
 

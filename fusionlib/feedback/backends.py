@@ -10,12 +10,13 @@ batch: preferred number of images per call of `reply`; optional.
 import functools
 import inspect
 import pkgutil
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from fusionlib.config import checked
 from fusionlib.data.image_io import to_uint8
 from fusionlib.feedback.views import View, side_by_side
 from fusionlib.utils.distributed import process
@@ -44,6 +45,11 @@ def _build(name: str, class_name: str, /, **options):
     except TypeError as error:
         accepted = ", ".join(signature.parameters) or "none"
         raise FusionError(f'the back end "{name}" takes the options {accepted}; {error}') from None
+    for option, value in options.items():
+        kind = getattr(signature.parameters.get(option), "annotation", inspect.Parameter.empty)
+        kind, *others = get_args(kind) or [kind]  # such as str or None
+        if kind is not inspect.Parameter.empty and not (value is None and others):
+            options[option] = checked(option, value, kind)
     return factory(**options)
 
 

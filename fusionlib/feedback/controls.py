@@ -83,6 +83,8 @@ class Shuffled:
     def __init__(self, of="rules", seed: int = 0, **options):
         if of == "shuffled" or isinstance(of, Shuffled):
             raise FusionError("of must be a back end that answers, such as rules, but is shuffled itself")
+        if not isinstance(of, str) and not hasattr(of, "reply"):
+            raise FusionError(f"of must be a back end or its name, but is {of!r}")
         self.base, self.seed = make(of, **options) if isinstance(of, str) else of, seed
         self.model, self.revision, self.encoder = f"shuffled: {self.base.model}", self.base.revision, self.base.encoder
         self.settings = {**self.base.settings, "seed": seed}

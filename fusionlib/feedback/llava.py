@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Genera
 from fusionlib.feedback import pretrained
 from fusionlib.feedback.backends import Reply, to_pil
 from fusionlib.feedback.store import image_fingerprint
-from fusionlib.utils import distributed
+from fusionlib.utils import devices
 from fusionlib.utils.errors import FusionError, first_line
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -62,11 +62,7 @@ class Llava:
         if max_new_tokens < 1 or not 0 <= temperature < math.inf:
             raise FusionError("max_new_tokens must be 1 or more and temperature 0 or more, but are "
                               f"{max_new_tokens} and {temperature}")
-        best = distributed.best_device()
-        try:
-            self.device = torch.empty(0, device=device or best).device
-        except Exception as error:
-            raise FusionError(f"device must be one that this machine has, such as {best}, but is {device!r}") from error
+        self.device = devices.device_of(device)
         if quantize and (self.device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None):
             raise FusionError(f"quantize={quantize} needs CUDA and bitsandbytes (pip install bitsandbytes), but the "
                               f"device is {self.device}: leave quantize empty, or {pretrained.SMALLER}")
@@ -82,12 +78,16 @@ class Llava:
             self.settings["seed"] = seed
         self._max_batch = None  # images that fit into memory at once; None until it has run out
 
+    def require_weights(self) -> None:
+        """FusionError if the weights are missing or do not fit into memory."""
+        pretrained.require_memory(self.model, self.skeleton, self.dtype, self.settings["quantize"], self.device)
+        pretrained.require_weights(self.folder, **self.source)
+
     @functools.cached_property
     def network(self) -> nn.Module:
         """The model with its weights, on its device; FusionError if they are missing or do not fit into memory."""
         quantize = self.settings["quantize"]
-        pretrained.require_memory(self.model, self.skeleton, self.dtype, quantize, self.device)
-        pretrained.require_weights(self.folder, **self.source)
+        self.require_weights()
         quantization = BitsAndBytesConfig(load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit",
                                           bnb_4bit_compute_dtype=self.dtype)
         options = {"quantization_config": quantization} if quantize else {}

@@ -5,9 +5,9 @@ is downloaded unless the user asks for it.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
+import fastjsonschema
 import psutil
 import torch
 from huggingface_hub import errors, snapshot_download
@@ -15,10 +15,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from fusionlib.utils.errors import FusionError, first_line
+from fusionlib.utils.files import below, load_json
 
 DESCRIPTION = ["*.json", "*.jinja", "*.model", "*.txt"]  # configuration, processor, tokenizer
 WEIGHTS = ["model*.safetensors"]
 SMALLER = "take a smaller model, such as llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_check_index = fastjsonschema.compile({"type": "object", "required": ["weight_map"],
+                                       "properties": {"weight_map": _TEXTS}})
 LINEAR_BYTES = {"4bit": 0.5, "8bit": 1.0}  # per weight of a linear layer
 
 
@@ -121,8 +125,10 @@ def version(folder: Path) -> str:
 
 def _missing(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
-    names = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
-    return sorted(name for name in set(names) if not (folder / name).is_file())
+    names = ["model.safetensors"]
+    if index.exists():
+        names = load_json(index, "the index of a model's weights", "copy it again", _check_index)["weight_map"].values()
+    return sorted(name for name in set(names) if not below(folder, name).is_file())
 
 
 def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:

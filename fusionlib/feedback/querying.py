@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import fastjsonschema
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -19,16 +20,18 @@ from fusionlib.feedback.text_encoder import encode
 from fusionlib.feedback.views import View
 from fusionlib.utils.distributed import gather, process
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import write_atomically
+from fusionlib.utils.files import load_json, write_atomically
 
 #: The question of the paper, verbatim.
 QUESTION = "To improve the accuracy of pedestrian detection, how can the quality of this image be enhanced?"
 BATCH = 16
 MAX_CONSECUTIVE_FAILURES = 8  # images in a row; then the rest are not asked
+_check_keys = fastjsonschema.compile({"type": "object", "additionalProperties": {"type": "string"}})
 
 
 def ask(images: Iterable[View], backend="rules", question: str = QUESTION, store: Store | None = None,
-        names: Sequence[str] | None = None, batch: int | None = None, **options) -> list[Answer]:
+        names: Sequence[str] | None = None, batch: int | None = None, problems: list[str] | None = None, **options
+        ) -> list[Answer]:  # fmt: skip
     """Ask a back end about images; answers that the store already holds are not asked for again.
 
     Each batch is stored as soon as it is answered, so an interrupt loses only the batch in progress. Under `accelerate
@@ -42,14 +45,17 @@ def ask(images: Iterable[View], backend="rules", question: str = QUESTION, store
         store: receives each batch of answers as it is ready.
         names: human-readable, one per image.
         batch: images asked about at once; by default what the back end prefers, or 16.
+        problems: a list that receives a sentence for each image that got no answer, if others got one: then no error is
+            raised for it.
         options: of the back end, if it is given by name.
 
     Returns:
         One answer per image, in order, with features [L,D].
 
     Raises:
-        FusionError: unknown back end or option; the numbers of names and images differ; or some images got no answer.
-            Then the others have been asked and stored, and a second call asks only about the rest.
+        FusionError: unknown back end or option; the numbers of names and images differ; or some images got no answer,
+            such as a file of a sequence that cannot be read. Then the others have been asked and stored, and a second
+            call asks only about the rest. Or many in a row got none, which ends the call.
     """
     state = process()
     if options and not isinstance(backend, str):
@@ -73,13 +79,17 @@ def ask(images: Iterable[View], backend="rules", question: str = QUESTION, store
         outcome.keys |= other.keys
         outcome.answers |= other.answers
         outcome.failed += other.failed
-    if outcome.failed:
+        outcome.stopped |= other.stopped
+    if outcome.failed and (problems is None or outcome.stopped or not outcome.answers):
         raise _failure(outcome, count, store) from outcome.failed[0][1]
-    answers = [outcome.answers[outcome.keys[index]] for index in range(len(outcome.keys))]
+    if problems is not None:
+        problems += [f"{name}: {error}" for name, error in outcome.failed]
+    answers = {index: outcome.answers[key] for index, key in sorted(outcome.keys.items()) if key in outcome.answers}
     if names is not None:
-        if len(names) != len(answers):
-            raise FusionError(f"names must be one per image, but there are {len(names)} for {len(answers)}")
-        answers = [replace(answer, name=name) for answer, name in zip(answers, names)]
+        if len(names) != len(outcome.keys):
+            raise FusionError(f"names must be one per image, but there are {len(names)} for {len(outcome.keys)}")
+        answers = {index: replace(answer, name=names[index]) for index, answer in answers.items()}
+    answers = list(answers.values())
     return shuffled.deal(answers) if shuffled else answers
 
 
@@ -92,16 +102,18 @@ def write_assignment(path: str | Path, answers: Sequence[Answer]) -> None:
     write_atomically(path, json.dumps(keys, indent=1).encode())
 
 
+def read_keys(path: str | Path) -> dict[str, str]:
+    """{name: key} of the answers, as `write_assignment` recorded them; FusionError for a missing or damaged file."""
+    return load_json(path, "the answers' keys", "ask again", _check_keys)
+
+
 def read_assignment(path: str | Path, store: Store, names: Sequence[str]) -> list[Answer]:
     """The answers that `write_assignment` recorded for these names, in their order; features are read when needed.
 
     Raises:
         FusionError: the file, a name in it or an answer in the store is missing.
     """
-    try:
-        keys = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise FusionError(f"{path}: expected the answers' keys, but it cannot be read ({error}): ask again") from error
+    keys = read_keys(path)
     if missing := [name for name in names if name not in keys]:
         raise FusionError(f"{path}: expected an answer for each of {len(names)} images, found none for {missing[0]}; "
                           "ask about it too")
@@ -114,21 +126,35 @@ def read_assignment(path: str | Path, store: Store, names: Sequence[str]) -> lis
 
 @dataclass
 class _Outcome:
-    """Of one process: the key of each image (by index), the answer of each key, and (name, error) of failed images."""
+    """Of one process: the key of each image (by index), the answer of each key, (name, error) of failed images.
+
+    stopped: so many failed one after the other that the rest were not asked about.
+    """
 
     keys: dict[int, str] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     failed: list[tuple[str, Exception]] = field(default_factory=list)
+    stopped: bool = False
 
 
-def _share(images, names, process: int, processes: int) -> Iterator[tuple[int, str, Tensor]]:
-    """Index, name and image of this process's images, every `processes`-th; of a sequence only these are read."""
+def _share(images, names, process: int, processes: int) -> Iterator[tuple[int, str, Tensor | FusionError]]:
+    """Index, name and image of this process's images, every `processes`-th; of a sequence only these are read.
+
+    In the place of an image of a sequence that cannot be read comes its error.
+    """
     if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
-        share = ((index, images[index]) for index in range(process, len(images), processes))
+        share = ((index, _read(images, index)) for index in range(process, len(images), processes))
     else:
         share = itertools.islice(enumerate(images), process, None, processes)
     for index, image in share:
         yield index, names[index] if names is not None and index < len(names) else "", image
+
+
+def _read(images, index: int) -> Tensor | FusionError:
+    try:
+        return images[index]
+    except FusionError as error:
+        return error
 
 
 def _run(share, responder, record: dict, store: Store | None, batch: int, bar: tqdm, processes: int) -> _Outcome:
@@ -141,6 +167,10 @@ def _run(share, responder, record: dict, store: Store | None, batch: int, bar: t
     while True:
         group, new = list(itertools.islice(share, batch)), {}
         for index, name, image in group:
+            if isinstance(image, FusionError):
+                outcome.keys[index] = ""
+                outcome.failed.append((name or f"image {index}", image))
+                continue
             image_record = {**record, "name": name, "image": image_fingerprint(image)}
             outcome.keys[index] = key = answer_key(image_record)
             if key not in outcome.answers and key not in waiting:
@@ -161,6 +191,7 @@ def _run(share, responder, record: dict, store: Store | None, batch: int, bar: t
             bar.update(asked)
             consecutive_failures = 0 if answers else consecutive_failures + len(failed)
             if consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
+                outcome.stopped = True
                 return outcome
         if not group:
             return outcome

@@ -5,8 +5,11 @@ settings and messages, so that no notebook or store contains it.
 """
 
 import base64
+import functools
+import importlib
 import io
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from urllib.parse import urlsplit
@@ -19,6 +22,7 @@ from fusionlib.utils.errors import FusionError
 
 ENV_KEY = "OPENAI_API_KEY"
 EXAMPLE = "http://localhost:8000/v1"
+LONGEST, LONGEST_ANSWER = 1 << 20, 1 << 16  # bytes of a response, characters of an answer, which has some hundreds
 CONNECT = 10.0  # seconds to connect; a running server accepts in less, however long its answers take
 
 
@@ -69,7 +73,11 @@ class Server:
             api_key=self._key or "none",  # the client requires one; servers without keys ignore it
             max_retries=retries,
             timeout=openai.Timeout(timeout, connect=min(CONNECT, timeout)),
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # images are sent to no other address
+            default_headers={"Accept-Encoding": "identity"},  # so that a short answer cannot grow
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False,  # images are sent to no other address
+                event_hooks={"response": [functools.partial(_bound, timeout=timeout)]},
+            ),
         )
         self.model = model or self._only_model()
 
@@ -118,19 +126,22 @@ class Server:
                               "reasoning models do: raise max_tokens")
         if not text.strip() and choice.finish_reason == "content_filter":
             raise FusionError(f"{self.url} withheld the answer of {self.model} (content_filter): ask another model")
+        if len(text) > LONGEST_ANSWER:
+            raise FusionError(f"{self.model} answered with {len(text):,} characters, at most {LONGEST_ANSWER:,} are "
+                              "kept: lower max_tokens")
         return text.strip()
 
     def _only_model(self) -> str:
         names = self._call(self._list)
         if len(names) != 1:
-            what = f"lists the models {', '.join(names)}" if names else "lists no model"
+            what = f"lists the models {self._quote(', '.join(names))}" if names else "lists no model"
             raise FusionError(f"{self.url} {what}: name the one to ask with model=")
         return names[0]
 
     def _list(self) -> list[str]:
         listed = self._client.with_options(max_retries=0).models.list()  # a user is waiting
         try:
-            return [entry.id for entry in listed.data]
+            return [str(entry.id) for entry in listed.data]
         except (AttributeError, TypeError):
             raise ValueError(listed) from None
 
@@ -141,7 +152,7 @@ class Server:
             names = ", ".join(self._list())
         except (openai.OpenAIError, ValueError):
             return f"correct url, which for most servers ends in /v1 (like {EXAMPLE})"
-        return f"set model to one of those that it lists: {names or 'none'}"
+        return f"set model to one of those that it lists: {self._quote(names) or 'none'}"
 
     def _call(self, function, *arguments):
         """Call a function that uses the client, and turn the client's exceptions into a FusionError."""
@@ -159,7 +170,7 @@ class Server:
                                 "the server or correct url, then ask again")
         except openai.APIStatusError as failure:
             error = self._refused(failure)
-        except (openai.OpenAIError, ValueError) as failure:  # not JSON, or not in the form of the API
+        except (openai.OpenAIError, ValueError, RecursionError) as failure:  # not JSON, or not in the form of the API
             error = FusionError(f"{self.url} should answer as the OpenAI API does, but does not "
                                 f"({self._quote(failure)}): correct url")
         raise error  # not chained: the client's exception holds the request, and with it the key
@@ -188,6 +199,31 @@ class Server:
         line = " ".join(str(message).split())
         line = line.replace(self._key, "***") if self._key else line
         return line if len(line) <= 200 else line[:200] + "..."
+
+
+def _bound(response, timeout: float) -> None:
+    """Before a response is read: cut it off after `LONGEST` bytes, one that is compressed at once, or by a time-out.
+
+    What is left is no JSON any more, which is told.
+    """
+    client = importlib.import_module(type(response).__module__.partition(".")[0])  # httpx, or openai's copy of it
+    whole, until = response.stream, time.monotonic() + timeout
+
+    class Cut(client.SyncByteStream):
+        def __iter__(self):
+            left = LONGEST if response.headers.get("Content-Encoding", "identity") == "identity" else 0
+            for part in whole:
+                if time.monotonic() > until:
+                    raise client.ReadTimeout("the answer comes too slowly")
+                yield part[:left]
+                left -= len(part)
+                if left <= 0:
+                    return
+
+        def close(self):
+            whole.close()
+
+    response.stream = Cut()
 
 
 def _checked(url: str) -> str:

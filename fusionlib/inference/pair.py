@@ -5,64 +5,118 @@ are loaded once, onto the best device. fusionlib/weights/README.md says what the
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 import fusionlib
-from fusionlib.data.image_types import Image
-from fusionlib.data.pairs import size_mismatch
+from fusionlib.data.image_io import to_uint8
+from fusionlib.data.image_types import Image, Infrared
+from fusionlib.data.infrared import of_pair, span_remark
+from fusionlib.data.pairs import require_equal_sizes
 from fusionlib.inference import network, registration
 from fusionlib.inference.tiling import mirrored
 from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
-from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError
 
 WEIGHTS = Path(fusionlib.__file__).parent / "weights"
 STAGE_1, STAGE_2 = "fusion_network.safetensors", "text_dfh.safetensors"
 ENCODER = "all-MiniLM-L6-v2"  # that the packaged Text-DFH was trained with
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
-DARK = 0.3  # maximum in 0..1 below which 16-bit images are reported; a 14-bit camera reaches .25
+OR_ALIGN = ', or let align="features" or "ecc" do it'
+NARROW = 0.95  # share of the visible image that infrared covers, below which it is said
 
 
-def fuse_pair(ir: Image, visible: Image, instruction: str | None = None, align: str | None = None) -> tuple:
-    """As `fuse`, for images converted by `to_image`: the fused image in the type of `visible`, and the warnings."""
-    infrared, colour = ir.as_infrared().cpu(), visible.as_visible().cpu()
-    notes = [f"{image.name}: the 16-bit values reach only {image.pixels.max() * 65535:.0f} of 65535, which counts as "
-             "dark; if its camera has fewer bits, scale it before it is fused"
-             for image in (ir, visible) if image.bits == 16 and image.pixels.max() < DARK]
-    if align:
-        try:
-            infrared, _ = registration.align(infrared, colour, align)
-        except FusionError as error:
-            raise FusionError(f"{ir.name} and {visible.name}: {error}") from None
-    elif ir.size != visible.size:
-        raise FusionError(f'{size_mismatch(ir.name, ir.size, visible.name, visible.size)}, or let align="features" or '
-                          '"ecc" do it')
-    elif sentence := registration.describe(infrared, colour):
-        notes.append(f"{ir.name} and {visible.name}: {sentence}")
+class Fuser(NamedTuple):
+    """What fuses in place of the networks of this package, see `experiments.fusers`.
 
-    fused = fuse_tensors(infrared, colour, instruction)[: len(visible.pixels)]
+    `fuse`: infrared [1,H,W], visible [3,H,W] and an instruction or None -> [3,H,W], all in 0..1. `record`: plain values
+    that tell it from any other, such as digests of weights.
+    """
+
+    fuse: Callable[[Tensor, Tensor, str | None], Tensor]
+    record: dict
+
+
+def fuse_pair(ir: Infrared, visible: Image, instruction: str | None = None, align: str | None = None,
+              fuser: Fuser | None = None) -> tuple:  # fmt: skip
+    """As `fuse`, for images that `to_infrared` and `to_image` converted.
+
+    Returns the fused image in the type of `visible`, and the warnings.
+    """
+    infrared, colour, inside, notes = register(ir, visible, align)
+    fused = fuse_tensors(infrared, colour, instruction, inside, fuser)[: len(visible.pixels)]
     if not visible.coloured:  # exactly: the conversion through YCbCr leaves a rounding error between the channels
         fused = fused[:1].expand_as(visible.pixels)
     return visible.restore(fused), notes
 
 
-def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = None) -> Tensor:
-    """Infrared [1,H,W] and visible RGB [3,H,W] of any size -> [3,H,W], all in 0..1; `instruction` as for `fuse`."""
+def register(ir: Infrared, visible: Image, align: str | None) -> tuple[Tensor, Tensor, Tensor | None, list[str]]:
+    """Infrared [1,H,W] and visible [3,H,W] of one size, where there is infrared (see `fuse_tensors`), and warnings."""
+    infrared, colour, inside = ir.plane, visible.as_visible().cpu(), ir.inside
+    notes = remarks(ir, visible)
+    if align:
+        try:
+            infrared, matrix = registration.align(infrared, colour, align)
+        except FusionError as error:
+            raise FusionError(f"{ir.name} and {visible.name}: {error}") from None
+        inside = registration.coverage(matrix, ir.size, visible.size, inside)
+    else:
+        require_equal_sizes(ir.name, ir.size, visible.name, visible.size, OR_ALIGN)
+        if sentence := registration.describe(infrared, colour):
+            notes.append(f"{ir.name} and {visible.name}: {sentence}")
+    return infrared, colour, inside, notes + coverage_note(ir.name, inside)
+
+
+def remarks(ir: Infrared, visible: Image) -> list[str]:
+    """What is unusual about the two images of a pair, apart from their placement: a sentence each."""
+    notes = [f"{ir.name}: {text}"
+             for _, text in of_pair(ir.plane[0].numpy(), ir.remarks, lambda: to_uint8(visible.as_visible()))]
+    if visible.bits == 16 and (sentence := span_remark(visible.pixels.aminmax())):
+        notes.append(f"{visible.name}: {sentence}")
+    return notes
+
+
+def coverage_note(name: str, inside: Tensor | None) -> list[str]:
+    """A sentence where infrared covers a part of the visible image alone; `inside` as of `registration.coverage`."""
+    share = 1.0 if inside is None else inside.float().mean().item()
+    return [f"{name}: infrared covers {share:.0%} of the visible image, and the fused image is the visible one "
+            "elsewhere"] if share < NARROW else []
+
+
+def fuse_tensors(infrared: Tensor, colour: Tensor, instruction: str | None = None,
+                 inside: Tensor | None = None, fuser: Fuser | None = None) -> Tensor:  # fmt: skip
+    """Infrared [1,H,W] and visible RGB [3,H,W] of any size -> [3,H,W], all in 0..1; `instruction` as for `fuse`.
+
+    Where `inside`, bool [1,H,W], is false, there is no infrared, and the result is the visible image. `fuser` stands in
+    for the networks of this package.
+    """
     height, width = colour.shape[1:]
     more = (0, max(0, 2 - width), 0, max(0, 2 - height))  # the network's reflect padding needs two pixels
     pair = mirrored(infrared, more), mirrored(colour, more)
     if instruction == "auto":
         instruction = advice(*pair)
-    model, text = fusion_network(), None
-    if instruction is not None:
+    fuse = fuser.fuse if fuser else fuse_by(fusion_network, text_dfh)
+    fused = fuse(*pair, instruction)[:, :height, :width]
+    return fused if inside is None else torch.where(inside, fused, colour)
+
+
+def fuse_by(stage_1: Callable[[], FusionNetwork], stage_2: Callable[[], TextGuidedFusion]) -> Callable:
+    """The function of a `Fuser` of two networks, each of which is loaded when it is called."""
+
+    def fuse(infrared: Tensor, colour: Tensor, instruction: str | None) -> Tensor:
+        if instruction is None:
+            return network.fuse(stage_1(), infrared, colour)
         from fusionlib.feedback.text_encoder import encode_one  # here, since most calls have no instruction
 
-        model, text = text_dfh(), encode_one(instruction)
-    return network.fuse(model, *pair, text)[:, :height, :width]
+        return network.fuse(stage_2(), infrared, colour, encode_one(instruction))
+
+    return fuse
 
 
 def advice(infrared: Tensor, colour: Tensor) -> str | None:
@@ -93,10 +147,10 @@ def check_settings(instruction, align) -> None:
 @functools.cache
 def fusion_network() -> FusionNetwork:
     """Stage 1 with the weights of this package, in evaluation mode on the best device."""
-    return weights.load(WEIGHTS / STAGE_1).to(distributed.best_device())
+    return network.placed(weights.load(WEIGHTS / STAGE_1))
 
 
 @functools.cache
 def text_dfh() -> TextGuidedFusion:
     """Stage 2 with the weights of this package, on top of `fusion_network()`."""
-    return weights.load(WEIGHTS / STAGE_2, fusion_network())
+    return network.placed(weights.load(WEIGHTS / STAGE_2, fusion_network()))

@@ -5,10 +5,12 @@ range and definition. Numbers of different conventions are not comparable, so ev
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 
 import torch
 
+from fusionlib.data.image_types import to_image, to_infrared
 from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, Convention, Metric, Rule, check, describe
 from fusionlib.utils.errors import FusionError
 
@@ -18,27 +20,32 @@ CACHED = 2**19  # values per image of a metric's arithmetic that a usual second 
 
 
 @torch.no_grad()
-def evaluate(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor, names: Iterable[str] = PAPER,
-             convention: str = "vifb") -> dict[str, torch.Tensor]:
+def evaluate(fused, ir, visible, names: Iterable[str] = PAPER, convention: str = "vifb") -> dict[str, torch.Tensor]:
     """Measure fused images against their sources.
 
     Args:
-        fused, ir, visible: [B, 1 or 3, H, W], uint8, or float 0..1 on any device. Float images are rounded to 8 bits
-            first, because evaluation codes read image files and some metrics depend on whole gray values.
+        fused, ir, visible: batches [B, 1 or 3, H, W], uint8, or float 0..1 on any device; or one image each, of any
+            type that `fusionlib.fuse` takes or returns: a path, an array [H,W] or [H,W,1|3|4], a PIL image, a tensor
+            [H,W] or [1|3|4,H,W]. Transparency is left out. All are rounded to 8 bits first, because evaluation codes
+            read image files and some metrics depend on whole gray values.
         names: keys of `METRICS`.
         convention: whose rules: "vifb", the benchmark of Zhang et al. (2020), where colour is the mean over R, G and B;
             "tang" and "cddfuse", two evaluation codes that turn everything to gray first. `CONVENTIONS` says more.
 
     Returns:
-        {name: float32 tensor [B]} on the device of `fused`. A metric that is 0/0 for an image (each metric's docstring
-        says when) is NaN there.
+        {name: float32 tensor [B]} on the device of `fused`, [1] for single images. A metric that is 0/0 for an image
+        (each metric's docstring says when) is NaN there.
 
     Raises:
         FusionError: an unknown metric or convention, or images that do not fit in type, range, shape or size.
+
+    Warns:
+        UserWarning: a single infrared image is radiometric or in false colours, with what was made of it.
     """
     names = tuple(names)
     check(names, convention)
     rules = {name: METRICS[name].rules[convention] for name in names}
+    fused, ir, visible = _batch(fused, "fused"), _batch(ir, "infrared"), _batch(visible, "visible")
     fused = _gray_values(fused, "fused")
     ir, visible = _gray_values(ir, "infrared").to(fused.device), _gray_values(visible, "visible").to(fused.device)
     for other, what in ((ir, "infrared"), (visible, "visible")):
@@ -58,12 +65,23 @@ def evaluate(fused: torch.Tensor, ir: torch.Tensor, visible: torch.Tensor, names
     }
 
 
+def _batch(image, what):
+    """A single image of any type as a batch of one; a batch as it is."""
+    if isinstance(image, torch.Tensor) and image.ndim == 4:
+        return image
+    if what != "infrared":
+        return to_image(image, what).pixels[None]
+    infrared = to_infrared(image, what)
+    for _, sentence in infrared.remarks:
+        warnings.warn(f"{infrared.name}: {sentence}", stacklevel=4)  # of the caller of `evaluate`, which is decorated
+    return infrared.plane[None]
+
+
 def _gray_values(image, what):
     """Check one batch and return it as float32 gray values, whole numbers 0..255."""
-    if not isinstance(image, torch.Tensor) or image.ndim != 4 or image.shape[1] not in (1, 3) or not image.numel():
-        found = _shape(image) if isinstance(image, torch.Tensor) else type(image).__name__
-        raise FusionError(f"The {what} images must be a tensor [B, 1 or 3, H, W] with pixels in it, but are {found}: "
-                          "use torch.as_tensor, image[None] for a single image, image[:, :3] to drop an alpha channel.")
+    if image.shape[1] not in (1, 3) or not image.numel():
+        raise FusionError(f"The {what} images must be [B, 1 or 3, H, W] with pixels in them, but are {_shape(image)}: "
+                          "use image[:, :3] to drop an alpha channel.")
     if image.dtype == torch.uint8:
         return image.float()
     if not image.is_floating_point():

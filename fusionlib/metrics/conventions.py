@@ -15,6 +15,7 @@ import torch
 
 from fusionlib.metrics import activity, correlation, fidelity, gradient, information, perceptual, structural
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.frames import TextFrame
 
 Function = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -149,4 +150,4 @@ def describe(names: Iterable[str] = PAPER, convention: str = "vifb") -> pd.DataF
         rows.append({"metric": name, "better": "higher" if metric.higher_is_better else "lower",
                      "range": f"{low}..{high}", "convention": convention, "definition": rule.note,
                      "reference": metric.reference})
-    return pd.DataFrame(rows).set_index("metric")
+    return TextFrame(rows).set_index("metric")

@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from fusionlib.data.matching import load_fused, match
+from fusionlib.data.infrared import FULL, range_words
+from fusionlib.data.matching import load_fused, match, swapped_names
 from fusionlib.data.pairs import Pair, load
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import METRICS, PAPER, check
@@ -27,7 +28,8 @@ def evaluate_pairs(fused: Mapping[str, torch.Tensor] | Iterable[torch.Tensor], p
         names, convention: as for `fusionlib.metrics.evaluate`.
 
     Returns:
-        One row per pair, indexed by (dataset, name), one column per metric; the convention in `attrs["convention"]`.
+        One row per pair, indexed by (dataset, name), one column per metric; in `attrs` the "convention" and, where any
+        is known, the "scenes" (`known_scenes`).
 
     Raises:
         FusionError: no pairs, a missing or surplus image, or one that does not fit its pair; names the pair.
@@ -74,6 +76,10 @@ def evaluate_folder(fused, ir, visible, names: Iterable[str] = PAPER, convention
     gathered = distributed.gather((frame, unmeasured))
     frame = pd.concat([rows for rows, _ in gathered if len(rows)] or [frame]).sort_index()
     unmeasured = [problem for _, found in gathered for problem in found]
+    common, remarks = next(iter(pairs.values())).ir_range, swapped_names(ir, visible)
+    if common not in (None, FULL):
+        remarks.append(f"{ir}: radiometric values: {range_words(common, True)}")
+    print_problems("to look at", remarks)
     for kind, found in (("not matched", unmatched), ("not measured", unmeasured)):
         print_problems(kind, found)
         if problems is not None:
@@ -104,21 +110,35 @@ def _evaluate_each(fused: Iterator[torch.Tensor], pairs, names, convention, prob
     if next(fused, None) is not None:
         raise FusionError(f"There are more fused images than the {len(pairs)} pairs: give one per pair.")
     frame = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=["dataset", "name"]), columns=names)
-    frame.attrs["convention"] = convention
+    frame.attrs |= {"convention": convention} | known_scenes(pairs)
     return frame
 
 
+def known_scenes(pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+    """{"scenes": {"<dataset>/<name>": scene}} of the pairs whose scene is known, for `attrs` of a frame, or {}."""
+    known = {f"{pair.dataset}/{pair.name}": pair.scene for pair in pairs if pair.scene}
+    return {"scenes": known} if known else {}
+
+
+def scenes_of(frame: pd.DataFrame) -> pd.Series:
+    """The scene of each row of a frame of `evaluate_pairs`; a pair of an unknown scene is a scene of its own."""
+    known, labels = frame.attrs.get("scenes", {}), [f"{dataset}/{name}" for dataset, name in frame.index]
+    return pd.Series([known.get(label, label) for label in labels], frame.index, dtype=str)
+
+
 def summary(frame: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Mean of every metric per data set, with its 95 % interval as by `statistics.mean_interval`.
+    """Mean of every metric per data set, with its 95 % interval over scenes as by `statistics.mean_interval`.
 
     `frame` is of `evaluate_pairs` or `evaluate_folder`. Returns rows indexed by (dataset, metric), columns mean, low,
     high, and n, the number of finite values; others are left out.
     """
-    rows = {}
-    for dataset, group in frame.groupby(level="dataset", sort=False):
+    rows, scenes = {}, scenes_of(frame).to_numpy()
+    for dataset in frame.index.unique("dataset"):
+        there = frame.index.get_level_values("dataset") == dataset
         for metric in frame.columns:
-            values = _finite(group[metric])
-            rows[dataset, metric] = (*mean_interval(values, resamples, seed), len(values))
+            finite = there & np.isfinite(frame[metric].to_numpy())
+            values = frame[metric].to_numpy()[finite]
+            rows[dataset, metric] = (*mean_interval(values, resamples, seed, list(scenes[finite])), len(values))
     index = pd.MultiIndex.from_tuples(rows, names=["dataset", "metric"])
     result = pd.DataFrame(list(rows.values()), index, ["mean", "low", "high", "n"])
     result.attrs.update(frame.attrs)
@@ -129,7 +149,7 @@ def paired(frames: Mapping[str, pd.DataFrame], reference: str, resamples: int = 
     """Compare methods with a reference method on the same images.
 
     Args:
-        frames: {method: frame of `evaluate_pairs` or `evaluate_folder`}.
+        frames: {method: frame of `evaluate_pairs` or `evaluate_folder`}; the scenes are those of the reference.
         resamples, seed: as for `statistics.mean_interval`.
 
     Returns:
@@ -147,7 +167,7 @@ def paired(frames: Mapping[str, pd.DataFrame], reference: str, resamples: int = 
         if frame.index.has_duplicates:
             name = " ".join(map(str, frame.index[frame.index.duplicated()][0]))
             raise FusionError(f"{method} has the image {name} twice, so it cannot be paired: drop one of its rows.")
-    base, samples = frames[reference], {}
+    base, samples, scenes = frames[reference], {}, scenes_of(frames[reference])
     for method in [method for method in frames if method != reference]:
         metrics = [metric for metric in base.columns if metric in frames[method].columns]
         images = base.index.intersection(frames[method].index, sort=False)
@@ -158,9 +178,12 @@ def paired(frames: Mapping[str, pd.DataFrame], reference: str, resamples: int = 
             samples.setdefault(dataset, {reference: base})[method] = group
 
     def difference(values, others):
-        differences = _finite(values - others.loc[values.index])
-        interval = dict(zip(("difference", "low", "high"), mean_interval(differences, resamples, seed)))
-        return interval | {"p": sign_flip_test(differences, seed), "n": len(differences)}
+        differences = values - others.loc[values.index]
+        differences = differences[np.isfinite(differences)]
+        of_each = scenes.loc[differences.index].tolist()
+        interval = mean_interval(differences, resamples, seed, of_each)
+        return dict(zip(("difference", "low", "high"), interval)) | {
+            "p": sign_flip_test(differences, seed, of_each), "n": len(differences)}
 
     directions = {name: metric.higher_is_better for name, metric in METRICS.items()}
     table = pd.concat({dataset: compare_to_reference(methods, reference, directions, difference)
@@ -187,10 +210,6 @@ def side_by_side(frames: Mapping[str, pd.DataFrame], digits: int = 3) -> pd.Data
     table = table.sort_index(level=0, key=lambda level: level.map(order.index), sort_remaining=False)
     table.attrs["convention"] = convention
     return table
-
-
-def _finite(values):
-    return values[np.isfinite(values)].to_numpy()
 
 
 def common_convention(frames: Mapping[str, pd.DataFrame]) -> str | None:

@@ -1,6 +1,6 @@
-"""Statistics over images: confidence intervals, paired tests, correction for multiple comparisons, and verdicts."""
+"""Statistics over images or scenes: confidence intervals, paired tests, Holm's correction, and verdicts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,34 +14,44 @@ _SIGNS = 10_000  # random sign flips
 _BATCH = 8_000_000  # random numbers held in memory at a time, for any number of images
 
 
-def mean_interval(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+def mean_interval(values: ArrayLike, resamples: int = 2000, seed: int = 0,
+                  scenes: Sequence[str] | None = None) -> tuple[float, float, float]:
     """(mean, low, high) of the values [n], with the percentile bootstrap's 95 % confidence interval.
 
-    NaN for n = 0; for n = 1 the interval is the value itself.
+    NaN for n = 0; for n = 1 the interval is the value itself. With the scenes [n] of the values, scenes are drawn where
+    there are several (`draw_counts`).
 
     Reference: Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7(1), 1979.
     """
     from scipy.stats import bootstrap  # here, because its import takes most of a second
 
     values = np.asarray(values, float)
+    units = count_units(len(values), scenes)
     if len(values) < 2:
         return (float(values[0]) if len(values) else np.nan,) * 3
+    if units < len(values):
+        draws = draw_counts(len(values), resamples, seed, scenes)
+        low, high = np.quantile(draws @ values / draws.sum(1), [0.025, 0.975])
+        return float(values.mean()), float(low), float(high)
     result = bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed),
                        batch=_BATCH // len(values) + 1)
     return float(values.mean()), *map(float, result.confidence_interval)
 
 
-def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:
+def sign_flip_test(differences: ArrayLike, seed: int = 0, scenes: Sequence[str] | None = None) -> float:
     """Two-sided p value of paired differences [n]: how often random signs give a mean at least as far from 0.
 
     Up to n = 13, all 2^n signs are tried and p is exact; 1 for a single difference, NaN for none. Beyond, 10,000 signs
     are drawn, and the observed ones count as one of them, so p is at least 1e-4. `scipy.stats.permutation_test` agrees
-    but takes some twenty times as long.
+    but takes some twenty times as long. With the scenes [n] of the differences, where there are several, those of a
+    scene get one sign, and the number of scenes takes the place of n.
 
     Reference: Fisher, The Design of Experiments, 1935, section 21; Phipson and Smyth, Permutation p-values should never
     be zero, Statistical Applications in Genetics and Molecular Biology 9(1), 2010.
     """
     differences = np.asarray(differences, float)
+    if count_units(len(differences), scenes) < len(differences):
+        differences = np.bincount(np.unique(scenes, return_inverse=True)[1], differences)  # the sum of each scene
     n = len(differences)
     if not n:
         return np.nan
@@ -55,6 +65,32 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:
     # Sums that are equal on paper differ in the last digits, depending on their order.
     extreme = np.count_nonzero(np.abs(sums) >= abs(differences.sum()) - 1e-12 * np.abs(differences).sum())
     return extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)
+
+
+def draw_counts(images: int, resamples: int, seed: int, scenes: Sequence[str] | None = None) -> np.ndarray:
+    """How often each image is drawn with replacement, or its scene where there are several, [resamples, images].
+
+    Raises FusionError for less than one resample, or where not every image has a scene.
+    """
+    if resamples < 1:
+        raise FusionError(f"A bootstrap interval needs resamples, found resamples = {resamples}: give 1000 or more.")
+    count = count_units(images, scenes)
+    if not images:
+        return np.zeros((resamples, 0), int)
+    number = {scene: index for index, scene in enumerate(dict.fromkeys(scenes or ()))}
+    drawn = [number[scene] for scene in scenes] if len(number) > 1 else range(images)
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)[:, drawn]
+
+
+def count_units(images: int, scenes: Sequence[str] | None = None) -> int:
+    """How many independent units there are: the scenes of the images where these are several, or else the images.
+
+    Raises FusionError where not every image has a scene.
+    """
+    if scenes is not None and len(scenes) != images:
+        raise FusionError(f"A bootstrap over scenes needs the scene of each of {images} images, found {len(scenes)}.")
+    count = len(set(scenes or ()))
+    return count if count > 1 else images
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

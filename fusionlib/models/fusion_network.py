@@ -1,12 +1,16 @@
 """Stage 1: the fusion network of paper section 3.2 (IR-Encoder, VI-Encoder, F-Decoder)."""
 
+import pkgutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_shuffle
 
 from fusionlib.utils.errors import FusionError
+
+HUB = "fusionlib.models.hub"
 
 
 def convolution(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
@@ -90,7 +94,33 @@ NORMS = ("batch", "none")
 OUTPUTS = {"tanh": nn.Tanh, "clip": nn.Hardtanh}
 
 
-class FusionNetwork(nn.Module):
+class OnHub:
+    """A network as a folder, or as a repository of the Hugging Face Hub.
+
+    `models.hub` is imported by name on first use: it takes long, and no result depends on it (`utils.code`).
+    """
+
+    def save_pretrained(self, folder: str | Path, **options) -> None:
+        """Write weights (safetensors), config.json and a model card (README.md, kept if there is one) to a folder.
+
+        `options` are those of `huggingface_hub.ModelHubMixin`; model_card_kwargs fills in "training", "evaluation", ...
+        """
+        pkgutil.resolve_name(HUB).Hosted(self).save_pretrained(folder, **options)
+
+    def push_to_hub(self, name: str, **options) -> str:
+        """Save to a repository of the Hub, owner/name, with the user's token; returns the URL of the commit."""
+        return pkgutil.resolve_name(HUB).Hosted(self).push_to_hub(name, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options):
+        """Load from a folder, or a repository of the Hub (revision, token, local_files_only, ...): on the CPU, for use.
+
+        Raises FusionError where there is none, or one of another network.
+        """
+        return pkgutil.resolve_name(HUB).load(cls, source, **options)
+
+
+class FusionNetwork(nn.Module, OnHub):
     """Fuse an infrared image with the luma of a visible one.
 
     Each encoder has three feature layers, c1, c2, c3. The decoder takes both features, concatenated along channels,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from fusionlib.models.cross_attention import BackToGrid, CrossAttention, LevelNorm, as_tokens
-from fusionlib.models.fusion_network import FusionNetwork, convolution, crop, feature_layer
+from fusionlib.models.fusion_network import FusionNetwork, OnHub, convolution, crop, feature_layer
 from fusionlib.utils.errors import FusionError
 
 VARIANTS = ("full", "no_dfh", "ca1", "ca2", "wide", "blind")
@@ -155,7 +155,7 @@ class TextDFH(nn.Module):
         return weights.unflatten(2, features.shape[2:])
 
 
-class TextGuidedFusion(nn.Module):
+class TextGuidedFusion(nn.Module, OnHub):
     """The frozen fusion network with one Text-DFH per encoder (paper figure 2).
 
     Only `harmonise` is trained and saved. The fusion network always stays in evaluation mode.

@@ -14,6 +14,7 @@ import torch
 from fusionlib.peers.peer import Peer
 from fusionlib.peers.sources import SOURCES
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.frames import TextFrame
 
 __all__ = ["BASELINES", "PEERS", "Peer", "build", "describe"]
 
@@ -86,5 +87,5 @@ def describe() -> pd.DataFrame:
             sides = f", sides in multiples of {kind.multiple} by {kind.fit}" if kind.multiple > 1 else ""
             row |= {"takes": takes + sides, "training": trainings.get(name, "needs none")}
         rows[name] = row
-    table = pd.DataFrame.from_dict(rows, orient="index").astype({"year": "Int64", "parameters": "Int64"})
+    table = TextFrame.from_dict(rows, orient="index").astype({"year": "Int64", "parameters": "Int64"})
     return table.fillna({"takes": "", "training": ""})

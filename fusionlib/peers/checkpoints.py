@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fusionlib.utils.errors import FusionError, first_line
+from fusionlib.utils.tensors import require_readable, require_weights, short
 
 SUFFIXES = (".model", ".pkl", ".pt", ".pth", ".safetensors")
 WRAPPERS = ("model", "state_dict", "params")  # keys under which training scripts store the network beside other things
@@ -51,7 +51,7 @@ def load(peer: nn.Module, weights: str | Path | Mapping | Sequence) -> None:
                 "unexpected": [key for key in found if key not in expected], "of another shape": shapes}
     if any(problems.values()):
         where = " and ".join(str(path) for _, path in files) or "an empty list of files"
-        counts = ", ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in problems.items() if keys)
+        counts = ", ".join(f"{len(keys)} {kind} (first {short(keys[0])})" for kind, keys in problems.items() if keys)
         raise FusionError(f"{where} does not fit {type(peer).__name__}, which has {len(expected)} tensors: {counts}; "
                           "fusionlib.peers.describe() says which file of which release fits")
     peer.load_state_dict(found)
@@ -81,21 +81,28 @@ def read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FusionError(f"{path}: expected a weight file, found none; fusionlib.peers.describe() names the source")
     try:
+        require_readable(path)
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+            state = load_file(path)
+        else:
+            state = _plain(torch.load(path, map_location="cpu", weights_only=True))
+        require_weights(state, path.stat().st_size)
+    except Exception as error:  # a damaged or hostile file can fail in any way
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise FusionError(f"{path} holds Python objects ({refused[1]}) instead of plain tensors, and reading them "
                               "would run code from the file: save the network's state_dict() in the program that it "
                               "comes from, and give that file") from error
         reason = "no pickle of tensors" if isinstance(error, pickle.UnpicklingError) else first_line(error)[:120]
         raise FusionError(f"{path} is damaged or not a weight file ({reason}): copy it again") from error
-    state = {re.sub(r"(^|\.)module\.", r"\1", key): tensor for key, tensor in _tensors(content).items()}
-    state = {key: tensor for key, tensor in state.items() if not key.endswith(DERIVED) and not key.startswith(FOREIGN)}
     if not state:
         raise FusionError(f"{path}: expected a state dict of tensors, found none: check that this is the weight file")
     return state
+
+
+def _plain(content) -> dict[str, Tensor]:
+    """The tensors of a file saved by torch that are the network's own."""
+    state = {re.sub(r"(^|\.)module\.", r"\1", key): tensor for key, tensor in _tensors(content).items()}
+    return {key: tensor for key, tensor in state.items() if not key.endswith(DERIVED) and not key.startswith(FOREIGN)}
 
 
 def _tensors(content) -> dict[str, Tensor]:

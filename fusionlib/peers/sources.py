@@ -3,7 +3,10 @@
 The suite contains no release: the networks are our own code, and the user downloads the weights.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from fusionlib.utils.errors import FusionError
 
 _NONE = "none stated: all rights reserved"
 _RESEARCH = "free for research purposes only"
@@ -78,3 +81,11 @@ SOURCES = {
     "laplacian": Source("baselines.Laplacian", _PYRAMID, 1983),
     "laplacian-max": Source("baselines.LaplacianMax", f"as laplacian, with the maximum of the base: {_PYRAMID}", 1983),
 }
+
+
+def spelled(names: Sequence[str], others: Sequence[str] = ()) -> list[str]:
+    """The names of compared methods, in any case, as in `SOURCES` and `others`; FusionError for an unknown one."""
+    spellings = {name.lower(): name for name in (*SOURCES, *others)}
+    if unknown := [name for name in names if name.lower() not in spellings]:
+        raise FusionError(f"there is no method {unknown[0]!r} to compare: choose among {', '.join(spellings.values())}")
+    return [spellings[name.lower()] for name in names]

@@ -1,7 +1,5 @@
 """Training of a YOLOv5 for pedestrians with the classic loss, and of the small detector that ships with the suite."""
 
-import json
-from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,9 +19,9 @@ from fusionlib.detection.precision_recall import average_precision
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
 from fusionlib.training.trainer import fit
-from fusionlib.utils import distributed
+from fusionlib.utils import devices
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import write_json
+from fusionlib.utils.files import read_json, write_json, writing
 
 #: The small detector of the quick profile, trained by train_scene_detector on embedded scenes.
 SCENE_DETECTOR = Path(fusionlib.__file__).parent / "weights" / "scene_detector.safetensors"
@@ -61,9 +59,7 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
     settings = {"images": len(dataset), "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
                 "weight_decay": weight_decay, "ema_decay": ema_decay, "augment": augment, "hyp": loss.hyp, "bf16": bf16,
                 "seed": seed}
-    found = {}
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        found = json.loads((out / "settings.json").read_text())
+    found = read_json(out / "settings.json") or {}
     if changed := [key for key, value in settings.items() if found.get(key, value) != value]:
         raise FusionError(f"{out}: holds a run with other settings ({', '.join(changed)}): delete the folder to start "
                           "afresh, or choose another one")
@@ -90,7 +86,7 @@ def train_detector(model: YOLOv5, dataset: Dataset, out: str | Path, *, validati
         score=None if validation is None else score, save=save_yolov5,
     )  # fmt: skip
     name = "last" if validation is None else "best"
-    return load_yolov5(out / f"{name}.safetensors", distributed.best_device())
+    return load_yolov5(out / f"{name}.safetensors", devices.best_device())
 
 
 def evaluate_detector(model: YOLOv5, dataset: Dataset) -> dict[str, float]:
@@ -115,19 +111,24 @@ def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epoch
     It is trained on visible and on infrared images, never on a fused one. No notebook uses the seed of its scenes.
 
     Args:
-        out: the file to write; SCENE_DETECTOR by default. The training itself resumes from data/runs.
+        out: the file to write; SCENE_DETECTOR by default. The training itself resumes from the folder scene_detector in
+            data/runs or, with `out`, beside the file.
         scenes: number of training scenes; a tenth more is rendered for validation.
         epochs, seed, size (H, W), bf16: of the training and its scenes; bf16 by default where it is faster.
 
     Returns:
         Validation measures of the written detector.
     """
+    if out and Path(out).suffix != ".safetensors":
+        raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found another one")
+    folder = (Path(out).parent if out else fusionlib.ROOT / "data" / "runs") / "scene_detector"
+    with writing(folder):  # before anything is rendered
+        folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = YOLOv5(1, depth=0.33, width=0.125, names=["person"])
     validation = SceneImages(max(scenes // 10, 1), seed, size, first=scenes)
-    model = train_detector(model, SceneImages(scenes, seed, size), fusionlib.ROOT / "data" / "runs" / "scene_detector",
-                           validation=validation, epochs=epochs, seed=seed,
-                           bf16=bf16_supported() if bf16 is None else bf16)
+    model = train_detector(model, SceneImages(scenes, seed, size), folder, validation=validation, epochs=epochs,
+                           seed=seed, bf16=bf16_supported() if bf16 is None else bf16)
     out = Path(out or SCENE_DETECTOR)
     save_yolov5(model, out, half=True)
     return evaluate_detector(load_yolov5(out), validation)

@@ -36,7 +36,7 @@ def train_fusion_network(
 
     Args:
         train: pairs to learn from.
-        validation: pairs that choose the best epoch.
+        validation: pairs whose loss is recorded after each epoch; the lowest one chooses best.safetensors.
         folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
         settings: the profile.
 
@@ -65,5 +65,6 @@ def train_fusion_network(
         network, losses, FusionDataset(train, **size, **augmented), FusionDataset(validation, **size, train=False),
         folder, settings, save=weights.save, optimizer=adam(network, settings.fusion_lr),
         epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=settings.freeze_bn_fraction,
+        show=lambda model, batch: model(batch["ir"], batch["y"]),
     )  # fmt: skip
     return weights.load(folder / "last.safetensors")

@@ -24,13 +24,21 @@ class DetectionObjective:
     """The loss of stage 2: a frozen detector looks at the refined image (paper 3.3), and a fidelity term.
 
     Both are summed over the images, so that their balance does not depend on how many there are.
+
+    Args:
+        detector: with a class "person"; it is frozen.
+        fidelity: weight of the loss of stage 1 of the refined image.
+        loss: its name, see `models.losses.fusion_loss`.
+        other_classes: whether objects of other classes that the detector is sure of count as background, as all that is
+            not labelled does in the loss of YOLOv5.
     """
 
-    def __init__(self, detector: YOLOv5, fidelity: float, loss: str = "paper"):
+    def __init__(self, detector: YOLOv5, fidelity: float, loss: str = "paper", other_classes: bool = True):
         self.detector = freeze(detector)
-        self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes)
-        self.fusion_loss, self.fidelity = fusion_loss(loss), fidelity
         (self.person,) = class_indices(detector, [PERSON])
+        self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes,
+                               labelled=None if other_classes else [self.person])  # fmt: skip
+        self.fusion_loss, self.fidelity = fusion_loss(loss), fidelity
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""

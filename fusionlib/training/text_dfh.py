@@ -1,6 +1,7 @@
 """Training of stage 2, Text-DFH under a frozen detector (paper section 3.3)."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from accelerate.utils import set_seed
@@ -15,7 +16,7 @@ from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
-from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective
+from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective, refine
 from fusionlib.training.restoration import RestorationSamples, damage_pairs
 from fusionlib.training.trainer import adam, fit
 from fusionlib.utils.errors import FusionError
@@ -47,14 +48,14 @@ def train_text_dfh(
         network: the fusion network of stage 1; it is frozen.
         detector: a pretrained detector with a class "person"; it is frozen.
         train: pairs, labelled where there is a detector, and the features [L,D] of each pair's answer.
-        validation: the same, to choose the best epoch.
+        validation: the same, of other scenes; where there is a detector, the epoch of the lowest loss on them is kept.
         folder: receives best.safetensors, last.safetensors, curves.csv and TensorBoard files.
         settings: the profile.
         scenes: pairs of any kind, with labels or without, that instructions are learned on.
         sided: labels of pairs whose answers say left or right (`store.answers_with_sides`); they are not flipped.
 
     Returns:
-        The network with Text-DFH after the last epoch, in evaluation mode.
+        The network in evaluation mode with the Text-DFH of last.safetensors: of the best epoch, or after instructions.
 
     Raises:
         FusionError: no pairs, or pairs without the labels that a detector needs.
@@ -71,8 +72,8 @@ def train_text_dfh(
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
     if detector:
-        objective, dataset = DetectionObjective(detector, settings.fidelity, settings.fusion_loss), DetectionDataset
-        size = settings.detect_size
+        objective = DetectionObjective(detector, settings.fidelity, settings.fusion_loss, settings.dfh_other_classes)
+        dataset, size = partial(DetectionDataset, crops=settings.dfh_crops), settings.detect_size
     else:
         objective, dataset = FusionObjective(settings.fusion_loss), SliceDataset
         size = tuple(map(max, zip(*(image_size(pair.ir) for pair in (*train[0], *validation[0])))))
@@ -80,9 +81,12 @@ def train_text_dfh(
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip
     fit(
         model, objective, *samples, folder, settings, save=weights.save, optimizer=adam(model, settings.dfh_lr),
-        epochs=settings.dfh_epochs, batch=settings.dfh_batch, reduction="sum" if detector else "mean",
+        epochs=settings.dfh_epochs, batch=settings.dfh_batch, reduction="sum" if detector else "mean", show=refine,
         freeze_bn_fraction=settings.freeze_bn_fraction if detector else 1.0,  # batches of slices are largely black
     )  # fmt: skip
+    if detector:
+        model.harmonise.load_state_dict(weights.load(folder / "best.safetensors", network).harmonise.state_dict())
+        weights.save(model, folder / "last.safetensors")
     if settings.instruction_steps:
         crops = {"instructions": instructions, "answers": train[1], "seed": settings.seed,
                  "answer_fraction": settings.instruction_answer_fraction, "resize": max(settings.detect_size),
@@ -101,7 +105,7 @@ def train_text_dfh(
             InstructionDataset(validation[0], **crops, restoration=damaged[1], crops=4, train=False),
             folder / "instructions", settings,
             save=weights.save, optimizer=adam(model, settings.instruction_lr), epochs=0,
-            steps=settings.instruction_steps, batch=settings.instruction_batch,
+            steps=settings.instruction_steps, batch=settings.instruction_batch, show=refine,
             freeze_bn_fraction=1.0,  # the statistics of whole images, not of crops
         )  # fmt: skip
         weights.save(model, folder / "last.safetensors")

@@ -23,9 +23,11 @@ from tqdm.auto import tqdm
 
 from fusionlib.config import Profile
 from fusionlib.data.datasets import PairDataset
+from fusionlib.training import tracking
 from fusionlib.utils import distributed
 from fusionlib.utils.errors import FusionError, first_line
-from fusionlib.utils.files import folder_lock, write_atomically, write_json
+from fusionlib.utils.files import below, write_atomically, write_json
+from fusionlib.utils.locks import folder_lock
 
 Losses = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]
 Schedule = Callable[[int, int], float]
@@ -61,7 +63,7 @@ def fit(
     epochs: int, batch: int, steps: int | None = None,
     schedule: Schedule | None = None, clip: float | None = None, freeze_bn_fraction: float = 0.0,
     reduction: Literal["mean", "sum"] = "mean", ema_decay: float | None = None,
-    score: Callable[[nn.Module], dict[str, float]] | None = None,
+    score: Callable[[nn.Module], dict[str, float]] | None = None, show: tracking.Show | None = None,
 ) -> None:  # fmt: skip
     """Train, evaluate after each epoch, save the best and the last weights, resume where it stopped.
 
@@ -69,8 +71,9 @@ def fit(
         model, losses: (model, batch) -> (total, terms to record); a batch holds the "name" of each image.
         train: samples to learn from, in another order in each epoch.
         validation: samples whose loss chooses the best epoch; None: no best epoch, unless by `score`.
-        folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard files and the state to resume from.
-        settings: the profile: seed, amp, workers, schedule, gradient_accumulation_steps, nan_retries.
+        folder: receives best.safetensors, last.safetensors, curves.csv, TensorBoard's files and the state to resume
+            from.
+        settings: the profile: seed, amp, workers, schedule, gradient_accumulation_steps, nan_retries, trackers.
         optimizer: over the parameters to train.
         save: writes the weights of `model` to a path.
         epochs: passes over `train`.
@@ -86,13 +89,14 @@ def fit(
         ema_decay: of a moving average of the weights (`moving_average`), which is then evaluated and saved.
         score: evaluates the model after each epoch; its first value, higher is better, chooses the best epoch instead
             of the loss of `validation`.
+        show: the fused luma [B,1,H,W] of a batch, by which trackers get images of some validation pairs.
 
     Raises:
-        FusionError: unknown schedule, a batch that the processes cannot share, a loss that is not finite, a state that
-            cannot be written or read, or another process that trains in the folder.
+        FusionError: unknown schedule or tracker, a batch that the processes cannot share, a loss that is not finite, a
+            state that cannot be written or read, or another process that trains in the folder.
     """
     accelerator = distributed.make_accelerator(
-        settings.amp, log_with="tensorboard", project_dir=folder,
+        settings.amp, log_with=tracking.check(settings.trackers) or None, project_dir=folder,
         dataloader_config=DataLoaderConfiguration(
             use_seedable_sampler=True, data_seed=settings.seed, split_batches=True),
     )  # fmt: skip
@@ -117,7 +121,7 @@ def fit(
     learn = partial(run_epoch, accelerator, network, losses, optimizer=optimizer, scheduler=scheduler, clip=clip,
                     gradient_accumulation_steps=settings.gradient_accumulation_steps, reduction=reduction)  # fmt: skip
     with folder_lock(folder) if accelerator.is_main_process else nullcontext():
-        accelerator.init_trackers("tensorboard")
+        accelerator.init_trackers(tracking.PROJECT)
         rows, retries = resume(accelerator, folder), settings.nan_retries
         if retries and not rows:
             checkpoint(accelerator, folder, rows)  # what the first epoch goes back to
@@ -146,7 +150,10 @@ def fit(
             progress.update()
             progress.set_postfix({name: f"{rows[-1][name]:.4f}" for name in ("total", *chooser)})
             best = bool(ranks) and not any(rank < ranks[-1] for rank in ranks)
-            save_epoch(accelerator, folder, rows, partial(save, kept), best)
+            draw = None
+            if show and validation and accelerator.is_main_process and tracking.is_shown(epoch + 1, epochs):
+                draw = partial(tracking.log_images, accelerator, kept, show, validation, epoch + 1)
+            save_epoch(accelerator, folder, rows, partial(save, kept), best, draw)
         progress.close()
         for tracker in accelerator.trackers:  # `end_training` would end the group of processes, too
             tracker.finish()
@@ -226,11 +233,14 @@ def go_back(accelerator: Accelerator, folder: Path, optimizer, scheduler) -> Non
 
 
 def save_epoch(
-    accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object], best: bool
-) -> None:
-    """Write weights, curves and the state to resume from; FusionError where they cannot be written."""
+    accelerator: Accelerator, folder: Path, rows: list[dict], save: Callable[[Path], object], best: bool,
+    draw: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
+    """Write weights, curves and the state to resume from, and log; FusionError where they cannot be written."""
     epoch, row = len(rows), rows[-1]
     try:
+        if draw:
+            draw()
         accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
         if accelerator.is_main_process:
             save(folder / "last.safetensors")
@@ -267,7 +277,7 @@ def resume(accelerator: Accelerator, folder: Path) -> list[dict]:
         return []
     try:
         done = json.loads(record.read_text())
-        accelerator.load_state(str(folder / "checkpoint" / done["state"]))
+        accelerator.load_state(str(below(folder / "checkpoint", done["state"])))
     except Exception as error:  # each file of the state has a reader of its own, with exceptions of its own
         raise FusionError(f"{folder}: expected the state of this training to resume from, found one that is damaged or "
                           f"another network's ({first_line(error)}): choose another folder, or delete "

@@ -1,1 +1,1 @@
-"""Errors, files, code digests and distributed processes, used by all other packages."""
+"""Errors, files, code digests, devices and distributed processes, used by all other packages."""

@@ -1,4 +1,4 @@
-"""Device selection, the accelerator, and helpers for distributed runs that reproduce the single-process result.
+"""The accelerator, and helpers for distributed runs that reproduce the single-process result.
 
 Lists of images are dealt out and the results gathered. In training, each process sees an equal part of a batch, and the
 gradients are averaged. That is the gradient of the whole batch as far as a loss is a mean over images; what else
@@ -12,6 +12,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from torch import Tensor, distributed, nn
+
+from fusionlib.utils.devices import best_device
 
 
 def process() -> PartialState:
@@ -99,11 +101,6 @@ def share_statistics(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm
-
-
-def best_device() -> torch.device:
-    """CUDA, MPS or another accelerator where there is one, otherwise the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
 def make_accelerator(precision: str = "no", **options) -> Accelerator:

@@ -3,5 +3,6 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["encoding", "gallery", "report", "requests", "run_gallery", "session", "widget"],
+    __name__, ["animation", "app", "encoding", "gallery", "ratings", "report", "requests", "run_gallery", "session",
+               "uploads", "widget"],
     {"api": ["browse", "compare"], "widget": ["Viewer"]})

@@ -16,8 +16,9 @@ def browse(folder, data_root="", held_out_detector="") -> Viewer:
 
     Args:
         folder: of a run, such as data/runs/quick, which is shown with the fused and refined images, detections, answers
-            and metrics computed so far; or any folder of images, in which subfolders with file names in common, such as
-            ir/, vi/ and fused/, are shown side by side.
+            and metrics computed so far; or any folder of images, in which the pairs of data sets, such as walk/ir/1.png
+            and walk/vi/1.jpg, and other subfolders with the same names, such as walk/fused/, are shown side by side; or
+            a pattern with stars, see `data.places`, for its images alone.
         data_root: folder of the run's data sets, if they have been moved.
         held_out_detector: weights of a detector that was in no loss, by path or name, whose boxes can be chosen;
             empty: that of the run's settings, if they have one.
@@ -26,6 +27,8 @@ def browse(folder, data_root="", held_out_detector="") -> Viewer:
     folder, one without images, and a run whose data sets are missing.
     """
     path = Path(folder).expanduser()
+    if not path.is_dir() and "*" in str(path):
+        return Viewer(from_folder(path), Networks())
     if not path.is_dir():
         raise FusionError(f"{folder}: expected a folder of a run or of images, found "
                           f"{'a file' if path.exists() else 'nothing'}; check the path")

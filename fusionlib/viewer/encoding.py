@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fusionlib.data.image_io import read_image, to_uint8
-from fusionlib.data.image_types import to_image
+from fusionlib.data.image_types import raw_values, to_image, to_infrared
+from fusionlib.data.infrared import Reading
 
 LONGEST = 1920  # pixels of the longer side that are sent at first; the full resolution follows when the user zooms in
 # No chroma subsampling: people are small, and colour marks the warm ones.
@@ -17,13 +18,19 @@ JPG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRI
 THUMBNAIL = 96  # pixels of height
 
 
-def read(source, name: str) -> np.ndarray:
-    """Convert an image, as `data.image_types.to_image` takes it and raises for it, to uint8 [H,W] or [H,W,3] RGB."""
-    if not isinstance(source, str | Path):
-        pixels = to_uint8(to_image(source, name).pixels)
-        return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    image = read_image(source)
-    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def read(source, name: str, reading: Reading | None = None) -> np.ndarray:
+    """Convert an image, as `data.image_types.to_image` takes it and raises for it, to uint8 [H,W] or [H,W,3] RGB.
+
+    reading: how to read it, if it is infrared. 8 bit are shown as they are, in false colours, too.
+    """
+    if isinstance(source, str | Path):
+        source, name = read_image(source), str(source)
+    if reading is not None and raw_values(source, name)[0].dtype != np.uint8:
+        return to_uint8(to_infrared(source, name, reading).plane)[..., 0]
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2:] in ((), (3,)):
+        return source
+    pixels = to_uint8(to_image(source, name).pixels)
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def reduced(image: np.ndarray, longest: int) -> np.ndarray:
@@ -46,14 +53,35 @@ def thumbnail(image: np.ndarray) -> bytes:
 
 
 def heat(weights: Tensor) -> np.ndarray:
-    """Attention weights [h,w] as a colour overlay, uint8 RGBA [h,w,4], transparent up to the mean weight."""
+    """Attention weights [h,w] as a colour overlay, uint8 RGBA [h,w,4]: clear up to the mean, then purple to yellow."""
     scale = max(1, max(weights.shape) // 320)  # the weights are smooth
     weights = interpolate(weights[None, None].float(), scale_factor=1 / scale, mode="area")[0, 0]
     weights = (weights - weights.mean()).clamp_min(0)
     weights = (weights / weights.max().clamp_min(1e-12)).numpy()
-    colours = matplotlib.colormaps["inferno"](weights)
+    colours = matplotlib.colormaps["inferno"](0.3 + 0.7 * weights)  # without its black, which would hide the image
     colours[..., 3] = 0.85 * np.sqrt(weights)
     return (colours * 255).round().astype(np.uint8)
+
+
+def palette(name: str) -> str:
+    """The 256 colours of one of matplotlib's colour maps, as hexadecimal digits: rrggbb, from dark to bright."""
+    return _colours(name).tobytes().hex()
+
+
+def coloured(image: np.ndarray, name: str) -> np.ndarray:
+    """Pseudo-colours, uint8 [H,W,3], of the luma of an image [H,W] or [H,W,3]."""
+    return _colours(name)[image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)]
+
+
+def overlaid(image: np.ndarray, overlay: np.ndarray) -> np.ndarray:
+    """An image, uint8 [H,W] or [H,W,3], under an overlay, uint8 RGBA [h,w,4]: uint8 [H,W,3]."""
+    overlay = cv2.resize(overlay, image.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    image, alpha = image if image.ndim == 3 else image[..., None], overlay[..., 3:] / 255
+    return (image * (1 - alpha) + overlay[..., :3] * alpha).round().astype(np.uint8)
+
+
+def _colours(name):
+    return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def _resized(image, scale):

@@ -1,10 +1,10 @@
 """The gallery of a run: its pairs with the results of notebooks 02 to 05, and notes on the results that are missing."""
 
-import json
 from pathlib import Path
 
 from fusionlib.data.datasets import people
 from fusionlib.data.pairs import Pair
+from fusionlib.experiments.folders import find
 from fusionlib.experiments.run import Run
 from fusionlib.feedback import querying
 from fusionlib.feedback.store import Answer, open_store
@@ -41,7 +41,7 @@ def from_run(run: Run) -> Gallery:
     method_of = {"fused": OURS_STAGE_1, "refined": OURS} | {m: m for m in methods if m not in (OURS_STAGE_1, OURS)}
     folders = {pane: [run.folder / "methods" / method / "fused"] for pane, method in method_of.items()}
     for pane, stage in (("fused", "02_fusion_network"), ("refined", "04_text_dfh")):
-        folders[pane].insert(0, run.folder / stage / "fused")
+        folders[pane].insert(0, find(find(run.folder / stage, None) / "fused", None))
     notes = [f"No {results} yet: run notebook {stage[:2]}." for stage, results in RESULTS.items()
              if not (run.folder / stage / "provenance.json").is_file()]
     if not methods:
@@ -56,28 +56,28 @@ def from_run(run: Run) -> Gallery:
         truth = None if pair.boxes is None else people(pair).numpy()
         metrics = {pane: values for pane, method in method_of.items() if (values := _metrics(run, method, pair))}
         group = " ".join(filter(None, (pair.dataset, pair.split)))
-        entries.append(Entry(pair.label, group, images, truth, answers.get(pair.label), metrics))
+        answer = answers.get(pair.label)
+        entries.append(Entry(pair.label, group, images, truth, answer, metrics, ir_range=pair.ir_range))
     panes = list(dict.fromkeys(pane for entry in entries for pane in entry.images))
     return Gallery(run.folder.name, entries, panes, notes, ("infrared", "visible"), run.figures)
 
 
 def _metrics(run: Run, method: str, pair: Pair) -> dict[str, float]:
     """Metrics of an image that notebook 05 has recorded; empty without a readable record."""
-    try:
-        text = (run.folder / "methods" / method / "results" / f"{pair.label}.json").read_text(encoding="utf-8")
-        return json.loads(text)["metrics"][CONVENTION]["values"]
-    except (OSError, ValueError, KeyError):
-        return {}
+    from fusionlib.experiments.results import read_record  # as above
+
+    record = read_record(run.folder / "methods" / method, pair.label) or {"metrics": {}}
+    return record["metrics"].get(CONVENTION, {"values": {}})["values"]
 
 
 def _answers(run: Run, pairs: list[Pair], notes: list[str]) -> dict[str, Answer]:
     path = run.folder / "03_mllm_feedback" / "assigned.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        assigned = json.loads(path.read_text(encoding="utf-8"))
+        assigned = querying.read_keys(path)
         labels = [pair.label for pair in pairs if pair.label in assigned]
         return dict(zip(labels, querying.read_assignment(path, open_store(run.folder / "answers"), labels)))
-    except (FusionError, ValueError) as error:  # the images can be viewed without answers
+    except FusionError as error:  # the images can be viewed without answers
         notes.append(f"The answers could not be read: {error}")
         return {}

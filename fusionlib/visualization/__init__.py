@@ -7,10 +7,14 @@ with their own gray values, never stretched, pixel by pixel where there is room,
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["charts", "contact_sheets", "table_export", "tables"], {
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
+    "charts", "contact_sheets", "saved_tables", "table_export", "tables",
+], {
     "charts": ["attention", "confusion", "curves", "height_histogram", "instruction_responses", "miss_rates", "seeds",
                "tradeoff"],
     "contact_sheets": ["answers", "contact_sheet", "detections", "medical_example", "medical_region", "region_of"],
+    "diagram": ["method_diagram"],
+    "difference_maps": ["with_differences"],
     "style": ["COLOURS", "DPI", "PREDICTION", "REGION", "TRUTH", "save", "set_style"],
     "table_export": ["save_table", "show_table"],
     "tables": ["build", "detection_table", "fusion_table", "higher_is_better"],

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from fusionlib.utils.errors import FusionError
-from fusionlib.visualization.style import COLOURS, array_of, pixels, subplots
+from fusionlib.visualization.style import COLOURS, LUMA, array_of, pixels, subplots
 from fusionlib.visualization.tables import higher_is_better as better_upward
 
 
@@ -32,7 +32,8 @@ def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool =
     _check_columns(frame, columns)
     steps = next((name for name in ("epoch", "step") if name in frame), None)
     x, window = frame[steps] if steps else frame.index, len(frame) // 20
-    figure, panels = subplots(1, len(columns), figsize=(0.4 + 3 * len(columns), 2.5), squeeze=False)
+    both = any(f"validation {name}" in frame for name in columns)
+    figure, panels = subplots(1, len(columns), figsize=((1.4 if both else 0.4) + 3 * len(columns), 2.5), squeeze=False)
     for axes, name in zip(panels[0], columns):
         drawn = [(name, "training", COLOURS[0], "-"), (f"validation {name}", "validation", COLOURS[1], "--")]
         drawn = [line for line in drawn if line[0] in frame]
@@ -46,7 +47,10 @@ def curves(table: str | Path | pd.DataFrame, columns: Sequence[str], log: bool =
         if log:
             _plain_log(axes.yaxis)
         if len(drawn) > 1:
-            axes.legend()
+            legend = axes.get_legend_handles_labels()
+    panels[0, 0].set_ylabel("loss")
+    if both:
+        figure.legend(*legend, loc="outside right upper")
     return figure
 
 
@@ -79,7 +83,8 @@ def attention(image, maps, words: Sequence[str], average=None) -> Figure:
 
     Args:
         image: an image, shown first, and in gray under the maps.
-        maps: attention weights [L, h, w] of any size, resized to the image by bilinear interpolation.
+        maps: attention weights [L, h, w] of any size, each of sum 1, resized to the image by bilinear interpolation.
+            They are shown as multiples of the weight that each pixel would have if the word looked everywhere alike.
         words: L names.
         average: map [h, w] of the average word; with it, differences to it are shown.
 
@@ -90,29 +95,30 @@ def attention(image, maps, words: Sequence[str], average=None) -> Figure:
     if maps.ndim != 3 or len(maps) != len(words) or not len(words):
         raise FusionError(f"Attention needs one map [h, w] per word, but there are {len(words)} words and maps "
                           f"{maps.shape}: choose the maps of these words.")
-    low, high, colours, label = maps.min(), maps.max(), "inferno", "attention weight"
+    maps = maps * maps[0].size
+    low, high, colours, label = maps.min(), maps.max(), "inferno", "attention (equal everywhere: 1)"
     if average is not None:
-        maps = maps - array_of(average)
-        high, colours, label = np.abs(maps).max(), "PuOr_r", "attention weight, difference to the average word"
-        low = -high
+        maps = maps - array_of(average) * maps[0].size
+        high = np.quantile(np.abs(maps), 0.995)  # the largest are single pixels, beside which all others are pale
+        low, colours, label = -high, "PuOr_r", "attention (equal everywhere: 1),\ndifference to the average word"
     columns = min(4, len(words) + 1)
     lines = math.ceil((len(words) + 1) / columns)
     height, width = image.shape[:2]
     size = 0.8 + 2.6 * columns, lines * (2.6 * height / width + 0.3)
     figure, panels = subplots(lines, columns, figsize=size, squeeze=False)
-    gray = pixels(image @ np.array([0.299, 0.587, 0.114]) / 255)
+    gray = pixels(0.4 + 0.4 * (image @ LUMA / 255))  # weak, so that the colours tell
     for axes in panels.flat:
         axes.axis("off")
     panels.flat[0].imshow(image)
     panels.flat[0].set_title("image")
     for axes, word, weights in zip(panels.flat[1:], words, maps):
         axes.imshow(gray)
-        heat = axes.imshow(weights, cmap=colours, vmin=low, vmax=high, alpha=0.6,
+        heat = axes.imshow(weights, cmap=colours, vmin=low, vmax=high, alpha=0.7,
                            interpolation="bilinear", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         axes.set_title(word)
-    bar = figure.colorbar(heat, ax=panels, label=label, fraction=0.03, pad=0.01, aspect=15 * lines)
+    bar = figure.colorbar(heat, ax=panels, label=label, fraction=0.03, pad=0.01, aspect=15 * lines,
+                          extend="neither" if average is None else "both")
     bar.solids.set_alpha(1)  # else the bar, on white, is paler than the maps
-    bar.formatter.set_powerlimits((-2, 3))
     return figure
 
 
@@ -162,7 +168,7 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
     import seaborn as sns
 
     names, wordings = (list(dict.fromkeys(table[column])) for column in ("instruction", "wording"))
-    figure, axes = subplots(figsize=(6.4, 0.6 + 0.42 * len(names)))
+    figure, axes = subplots(figsize=(7.4, 0.6 + 0.42 * len(names)))
     options = {"x": "change", "y": "instruction", "hue": "wording", "order": names, "hue_order": wordings,
                "palette": list(COLOURS[: len(wordings)]), "ax": axes}
     state = np.random.get_state()
@@ -174,9 +180,10 @@ def instruction_responses(table: pd.DataFrame) -> Figure:
     properties = table.groupby("instruction")["property"].first()
     axes.axvline(0, color="#666666", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{name}\n({properties[name].replace('_', ' ')})" for name in names])
-    axes.set(xlabel="change in %, stage 1 = 0", ylabel="", xscale="symlog")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(title="wording", loc="best")
+    axes.set(xlabel="change of the property in %, against stage 1", ylabel="")
+    legend = axes.get_legend_handles_labels()
+    axes.get_legend().remove()
+    figure.legend(*legend, title="wording\n(bar: median)", loc="outside right upper")
     return figure
 
 
@@ -197,12 +204,15 @@ def confusion(table: pd.DataFrame) -> Figure:
         shares = found.loc[modality]
         shares = shares.loc[:, shares.any()]
         shares.index = [f"{damage} {level:g}" if level else damage for damage, level in shares.index]
-        sns.heatmap(shares, ax=axes, vmin=0, vmax=1, cmap="Blues", annot=True, fmt=".1f", annot_kws={"fontsize": 6},
-                    cbar_kws={"label": "fraction of images"}, linewidths=0.3)
+        texts = shares.map(lambda share: f"{share:.2f}".rstrip("0").rstrip(".") if share else "")
+        sns.heatmap(shares, ax=axes, vmin=0, vmax=1, cmap="Blues", annot=texts, fmt="", annot_kws={"fontsize": 6},
+                    cbar=False, linewidths=0.3, linecolor="#DDDDDD")
         title = "infrared" if modality == "ir" else modality
         axes.set(title=f"{title}: what is there (rows), what is found (columns)", ylabel="")
         axes.tick_params(axis="both", labelsize=7)
         axes.tick_params(axis="x", rotation=40)
+    images = f"{table.attrs['pairs']} images" if "pairs" in table.attrs else "images"
+    figure.colorbar(axes.collections[0], ax=panels, label=f"fraction of {images} (0 is left blank)", aspect=40)
     return figure
 
 
@@ -213,12 +223,14 @@ def miss_rates(lines: Mapping[str, tuple], highlighted: str) -> Figure:
         lines: {method: (false positives per image, miss rate), from `detection.miss_rate_curve`}.
         highlighted: the method with the thicker line.
     """
-    figure, axes = subplots(figsize=(5.4, 3.4))
+    figure, axes = subplots(figsize=(6.8, 3.4))
     for index, (name, (false_positives, missed)) in enumerate(lines.items()):
         axes.step(false_positives, missed, where="post", label=name, color=COLOURS[index % len(COLOURS)],
                   linestyle=("-", "--", ":")[index // len(COLOURS) % 3], linewidth=2.4 if name == highlighted else 1.2)
-    axes.set(xscale="log", xlim=(0.01, 10), ylim=(0, 1), xlabel="false alarms per image", ylabel="people missed")
-    axes.legend(loc="upper right")
+    axes.set(xscale="log", xlim=(0.01, 10), ylim=(0, 1), xlabel="false alarms per image",
+             ylabel="fraction of people missed")
+    axes.xaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside right upper")
     return figure
 
 
@@ -228,12 +240,14 @@ def height_histogram(heights: Mapping[str, Sequence[float]]) -> Figure:
 
     named = {f"{name} (n = {len(values)})": list(values) for name, values in heights.items()}
     frame = pd.DataFrame([(name, v) for name, values in named.items() for v in values], columns=["data set", "height"])
-    figure, axes = subplots(figsize=(4.6, 2.6))
+    figure, axes = subplots(figsize=(5.8, 2.6))
     if len(frame):
-        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
-        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=colours, bins=16, log_scale=True,
-                     stat="percent", common_norm=False, element="step", alpha=0.25, ax=axes)
-        axes.get_legend().set_title(None)
+        colours = COLOURS if len(named) <= len(COLOURS) else sns.color_palette("husl", len(named))
+        sns.histplot(frame, x="height", hue="data set", hue_order=list(named), palette=list(colours[: len(named)]),
+                     bins=16, log_scale=True, stat="percent", common_norm=False, element="step", alpha=0.25, ax=axes)
+        legend = axes.get_legend()
+        legend.remove()
+        figure.legend(legend.legend_handles, list(named), loc="outside right upper")
         _plain_log(axes.xaxis)
     axes.set(xlabel="height of a person in pixels", ylabel="people in %")
     return figure

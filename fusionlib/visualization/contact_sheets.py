@@ -8,10 +8,12 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.textpath import text_to_path
 from torch import Tensor
 
@@ -22,7 +24,8 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.visualization.style import DPI, PREDICTION, REGION, TRUTH, array_of, pixels, subplots
 
 _GAP, _CELL = 6, 200  # pixels: between cells, minimum width of a cell
-_CORNER = 6  # columns up to which an enlarged region fits into a corner; with more, it goes below the image
+_OUTLINE = "#A03C00"  # of scores, as in the viewer
+_SMALL = 300  # pixels: width of a cell from which on scores are written beside boxes
 
 
 def medical_example(pairs: Sequence[Pair]) -> Pair:
@@ -33,7 +36,7 @@ def medical_example(pairs: Sequence[Pair]) -> Pair:
     return max(labelled, key=lambda pair: float(np.prod(pair.boxes[0, 2:] - pair.boxes[0, :2])))
 
 
-def medical_region(pair: Pair, share: float = 0.3) -> tuple[float, float, float, float]:
+def medical_region(pair: Pair, share: float = 0.25) -> tuple[float, float, float, float]:
     """The region to enlarge, xyxy in pixels: around the labelled tumour, or where the second modality is brightest.
 
     FLAIR is bright at oedema, PET and SPECT at uptake, CT at bone and blood. `share` is as for `region_of`.
@@ -51,19 +54,22 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
                   predictions: Sequence[Mapping[str, object] | None] | None = None,
                   zoom: Sequence[tuple[float, float, float, float] | None] | None = None,
                   labels: Sequence[str] | None = None, min_score: float = 0.25, widest_sheet: int = 1900,
-                  columns: int = 12) -> Figure:
+                  columns: int = 12, bar: tuple[ScalarMappable, str] | None = None) -> Figure:
     """Rows of images side by side, with a title over each column, legible when printed 180 mm wide.
 
     Args:
         rows: one {column title: image} per row; a missing cell stays blank.
         boxes: per row, the true boxes [N, 4] xyxy in pixels, drawn into every image of the row, or None.
         predictions: per row, {column title: [n, 5 or more] of xyxy and score}, or None.
-        zoom: per row, a region xyxy in pixels that is framed and shown enlarged, with its boxes, or None: in a corner
-            of the image, or, with more than six columns side by side, below it at the same width.
+        zoom: per row, a region xyxy in pixels that is framed, and shown below the image as wide as it, or None.
         labels: per row, a name at its left.
         min_score: predictions with a lower score are not drawn.
         widest_sheet: width in pixels that all columns together are reduced to, as long as each keeps 200.
         columns: maximum side by side; all rows with the next columns follow below. Six leave each image 29 mm.
+        bar: a colour scale and its label with the unit, drawn at the bottom, as `with_differences` returns it.
+
+    Scores are written where they are legible: in the enlarged region, or else in images of 300 pixels and more, and
+    where no higher score is.
 
     Raises:
         FusionError: no rows, lists of another length than rows, or a cell that is no image.
@@ -82,7 +88,7 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
     # A pixel of the image covers a whole number of pixels of the sheet, as long as the row has room.
     width = max(_CELL, min(widest * math.ceil(_CELL / widest), widest_sheet // max(side_by_side, 2)))
     heights = [round(width * max((i.shape[0] / i.shape[1] for i in row.values()), default=0)) for row in rows]
-    below = [round(width * _ratio(region, row)) if side_by_side > _CORNER else 0 for region, row in zip(zoom, rows)]
+    below = [round(width * _ratio(region, row)) for region, row in zip(zoom, rows)]
     size = max(9.0, 7 * (side_by_side * (width + _GAP) / DPI) / (180 / 25.4))  # at least 7 points at 180 mm
     line = round(1.3 * size * DPI / 72)  # whole pixels, so that images are not resampled
     titles = {name: _fit(name, width, size) for name in names}
@@ -90,7 +96,7 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
     sides = [_fit(label, sum(room), size) for label, *room in zip(labels or (), heights, below)]
     left = max((1 + text.count("\n") for text, _ in sides), default=0) * line + _GAP
     legend = _legend(boxes, predictions, min_score)
-    bottom = line + _GAP if legend else _GAP
+    bottom = _GAP + (line if legend else 0) + (3 * line if bar else 0)
     total_width = left + side_by_side * (width + _GAP)
     total_height = sum(tops) + len(blocks) * (sum(heights) + sum(below) + _GAP * len(rows)) - _GAP + bottom
     figure = plt.figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
@@ -118,22 +124,27 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
                 axes, region = place(places[name], y, height), zoom[index]
                 axes.imshow(row[name], interpolation="nearest" if width >= row[name].shape[1] else "auto")
                 axes.axis("off")
-                panels = [(axes, thin)]
+                panels = [(axes, thin, 0 if region is not None or width < _SMALL else 0.6 * size)]
                 if region is not None:
                     region = _inside(region, row[name])
                     _draw_boxes(axes, np.array([region]), REGION, 0.12 * size)
-                    inset = place(places[name], y + height, below[index]) if below[index] else None
-                    panels.append((_enlarge(axes, row[name], region, width, inset), 1.0 if inset else thin))
-                for panel, thickness in panels:
+                    part = place(places[name], y + height, below[index])
+                    _enlarge(part, row[name], region, width)
+                    panels.append((part, 1.0, 0.6 * size))
+                for panel, thickness, text in panels:
                     if boxes[index] is not None:  # wider, to be seen under a prediction
                         _draw_boxes(panel, array_of(boxes[index]), TRUTH, 2.2 * thickness)
                     if name in (predictions[index] or {}):
-                        text = 0 if panel is axes and below[index] else 0.6 * size  # size of the scores in points
                         _draw_predictions(panel, array_of(predictions[index][name]), min_score, 1.4 * thickness, text)
             y += height + below[index] + _GAP
     if legend:
         figure.legend(handles=legend, loc="center", ncols=len(legend), fontsize=size,
-                      bbox_to_anchor=(0.5, bottom / 2 / total_height))
+                      bbox_to_anchor=(0.5, (_GAP + line) / 2 / total_height))
+    if bar:
+        top = bottom - _GAP
+        axes = figure.add_axes((0.3, (top - 0.5 * line) / total_height, 0.4, 0.5 * line / total_height))
+        figure.colorbar(bar[0], axes, orientation="horizontal").set_label(bar[1], size=size)
+        axes.tick_params(labelsize=0.9 * size)
     return figure
 
 
@@ -143,27 +154,44 @@ def detections(image, truth, predictions, min_score: float = 0.25) -> Figure:
 
 
 def answers(images: Sequence, texts: Sequence[str], title: str) -> Figure:
-    """Images, each beside the answer about it as plain text, under a title, as in the paper's figure 3."""
-    size = 9, 2.3 * len(texts) + 0.5
-    figure, panels = subplots(len(texts), 2, figsize=size, squeeze=False, width_ratios=[1, 1.6])
-    for (left, right), image, text in zip(panels, images, texts):
-        left.imshow(pixels(image))
-        right.text(0, 0.5, textwrap.fill(text, 62).replace("$", r"\$"), va="center", size=10)
-        left.axis("off")
-        right.axis("off")
-    figure.suptitle(textwrap.fill(title, 100), size=10)
+    """Images, three in a row, each over the answer about it as plain text, under a title (paper, figure 3)."""
+    columns, wide = min(3, len(texts)), 9.6 / min(3, len(texts))  # inches
+    texts = [textwrap.fill(text, round(13.5 * wide)).replace("$", r"\$") for text in texts]
+    title = textwrap.fill(title, 110).replace("$", r"\$")
+    images = [pixels(image) for image in images]
+    rows = [slice(start, start + columns) for start in range(0, len(texts), columns)]
+    tall = [max(image.shape[0] / image.shape[1] for image in images[row]) * wide for row in rows]
+    lines = [max(text.count("\n") + 1 for text in texts[row]) for row in rows]
+    heights = [each for picture, count in zip(tall, lines) for each in (picture, 0.165 * count + 0.1)]
+    figure, panels = subplots(2 * len(rows), columns, figsize=(9.6, sum(heights) + 0.2 * title.count("\n") + 0.35),
+                              squeeze=False, height_ratios=heights)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    for axes in panels.flat:
+        axes.axis("off")
+    for number, (image, text) in enumerate(zip(images, texts)):
+        row, column = divmod(number, columns)
+        panels[2 * row, column].imshow(image)
+        panels[2 * row + 1, column].text(0, 1, text, va="top", size=9.5, linespacing=1.2).set_in_layout(False)
+    figure.suptitle(title, size=10.5, x=0.005, ha="left")
     return figure
 
 
-def region_of(boxes: Tensor, size: tuple[int, int], share: float = 0.3) -> tuple[float, float, float, float]:
+def region_of(boxes: Tensor, size: tuple[int, int], share: float = 0.25) -> tuple[float, float, float, float]:
     """The region to enlarge: around the tallest of boxes [N, 4], or in the middle without any; xyxy in pixels.
+
+    Boxes that the image's edge cuts off come after all others.
 
     Args:
         size: (H, W) of the image.
-        share: width and height of the region as a share of the image's.
+        share: width and height of the region as a share of the image's: a quarter is shown at four times its size. It
+            is larger where the box would not fit in with a tenth of its height above and below.
     """
+    x1, y1, x2, y2 = 0, 0, *size[::-1]
+    if len(boxes):
+        whole = (boxes[:, :2] > 1).all(1) & (boxes[:, 2] < size[1] - 1) & (boxes[:, 3] < size[0] - 1)
+        x1, y1, x2, y2 = boxes[(boxes[:, 3] - boxes[:, 1] + max(size) * whole).argmax()].tolist()
+        share = min(1, max(share, 1.2 * (y2 - y1) / size[0], 1.2 * (x2 - x1) / size[1]))
     height, width = share * size[0], share * size[1]
-    x1, y1, x2, y2 = boxes[(boxes[:, 3] - boxes[:, 1]).argmax()].tolist() if len(boxes) else (0, 0, *size[::-1])
     left = min(max((x1 + x2 - width) / 2, 0), size[1] - width)
     top = min(max((y1 + y2 - height) / 2, 0), size[0] - height)
     return left, top, left + width, top + height
@@ -174,8 +202,9 @@ def _fit(text, room, size):
     def width(text):
         return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0] * DPI / 72
 
-    text = "\n".join(textwrap.wrap(text, max(1, int(room / width("n"))), break_long_words=False,
-                                   break_on_hyphens=False, max_lines=4))
+    if width(text) > 1.07 * room:  # else a little smaller on one line
+        text = "\n".join(textwrap.wrap(text, max(1, int(room / width("n"))), break_long_words=False,
+                                       break_on_hyphens=False, max_lines=4))
     widest = max(map(width, text.split("\n")))
     return text, size * min(1, room / widest) if widest else size
 
@@ -188,9 +217,20 @@ def _draw_boxes(axes, boxes, colour, width):
 def _draw_predictions(axes, predictions, min_score, width, size):
     predictions = predictions[predictions[:, 4] >= min_score]
     _draw_boxes(axes, predictions[:, :4], PREDICTION, width)
-    for x1, y1, _, _, score in predictions[:, :5] if size else ():
-        axes.text(x1, y1, f"{score:.2f}".removeprefix("0"), color="white", size=size, va="bottom", clip_on=True,
-                  bbox={"facecolor": PREDICTION, "edgecolor": "none", "pad": 0.8})
+    left, right, bottom, top = *axes.get_xlim(), *axes.get_ylim()
+    line = size / 72 * DPI * (bottom - top) / axes.get_window_extent().height  # height of a score in the image's pixels
+    taken = []
+    for x1, y1, x2, y2, score in sorted(map(tuple, predictions[:, :5]), key=lambda each: -each[4]) if size else ():
+        if not (left < (x1 + x2) / 2 < right and top < (y1 + y2) / 2 < bottom):
+            continue
+        x = max(x1, left)  # over the box, or below it where a higher score is in the way, or nowhere
+        places = [(x, y) for y in (max(y1, top + 1.2 * line), min(y2 + 1.4 * line, bottom))
+                  if all(abs(x - a) > 2 * line or abs(y - b) > line for a, b in taken)]
+        if places:
+            taken.append(places[0])
+            axes.text(*places[0], f"{score:.2f}".removeprefix("0"), color="white",
+                      size=size, va="bottom", weight="bold", clip_on=True,  # outlined: a filled tag would hide people
+                      path_effects=[withStroke(linewidth=size / 4, foreground=_OUTLINE)])
 
 
 def _legend(boxes, predictions, min_score):
@@ -217,17 +257,10 @@ def _inside(region, image):
     return x1, y1, x2, y2
 
 
-def _enlarge(axes, image, region, width, inset):
-    """Show a region in the axes `inset`, or without them in the lower corner of the image that is farther from it."""
+def _enlarge(axes, image, region, width):
+    """Show a region of an image in axes of `width` pixels."""
     x1, y1, x2, y2 = region
-    share = 1
-    if inset is None:
-        height = image.shape[0] / image.shape[1]
-        share = min(0.42, 0.6 * height * (x2 - x1) / (y2 - y1))  # of the cell's width
-        tall = share * (y2 - y1) / (x2 - x1) / height
-        inset = axes.inset_axes([0 if x1 + x2 > image.shape[1] else 1 - share, 0, share, tall])
-    inset.imshow(image[y1:y2, x1:x2], interpolation="nearest" if share * width >= x2 - x1 else "auto", aspect="auto",
+    axes.imshow(image[y1:y2, x1:x2], interpolation="nearest" if width >= x2 - x1 else "auto", aspect="auto",
                 extent=(x1 - 0.5, x2 - 0.5, y2 - 0.5, y1 - 0.5))
-    inset.set(xticks=[], yticks=[])
-    inset.spines[:].set(color=REGION, linewidth=1.6, visible=True)
-    return inset
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=REGION, linewidth=1.6, visible=True)

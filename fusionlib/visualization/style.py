@@ -15,6 +15,8 @@ from fusionlib.utils.files import write_atomically
 TRUTH, PREDICTION, REGION = "#009E73", "#D55E00", "#F0E442"
 COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
 
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+
 DPI = 150
 
 

@@ -1,17 +1,21 @@
 """Export of the tables of `tables`: coloured in a notebook, and written as csv, LaTeX and HTML."""
 
+import contextlib
 import html
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from fusionlib.utils.errors import FusionError
+from fusionlib.utils.errors import CONTROLS, FusionError, encodable
 from fusionlib.utils.files import write_atomically
 
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")  # beginnings of formulas
+MARKS = " Best in red and bold, second best in blue and underlined."  # after a caption
 BEST, SECOND = "#E03131", "#1C7ED6"  # red and blue as in the paper, legible on white and on black
 CSS = [
     ("caption", "caption-side: top; text-align: left; padding-bottom: 0.6em"),
@@ -60,7 +64,7 @@ def show_table(table: pd.DataFrame) -> Styler:
     Raises:
         FusionError: not a table of `tables`.
     """
-    shown, classes = _texts(table)
+    shown, classes = cell_texts(table)
     styler = _Table(shown, uuid=f"{zlib.crc32(table.attrs['caption'].encode()):08x}", cell_ids=False)
     styler.set_caption(html.escape(_caption(table))).set_table_styles(
         [{"selector": selector, "props": props} for selector, props in CSS])
@@ -84,11 +88,31 @@ def save_table(table: pd.DataFrame, path: str | Path) -> list[Path]:
     styler = show_table(table)
     flat = table.set_axis([" ".join(filter(None, column)) for column in table.columns], axis=1)
     page = _PAGE.format(title=html.escape(path.name), table=styler.to_html())
-    contents = {".csv": flat.to_csv(lineterminator="\n"), ".tex": _latex_table(table, path.name), ".html": page}
+    contents = {".csv": csv_text(flat), ".tex": _latex_table(table, path.name), ".html": page}
     paths = [path.with_name(path.name + suffix) for suffix in contents]
     for file, text in zip(paths, contents.values()):
-        write_atomically(file, text.encode())
+        write_atomically(file, encodable(text).encode())
     return paths
+
+
+def csv_text(table: pd.DataFrame, **options) -> str:
+    """A table as csv, with an apostrophe before texts that a spreadsheet would run as formulas, such as =cmd.
+
+    `options` are those of `pandas.DataFrame.to_csv`.
+    """
+    safe = table.map(no_formula).rename(index=no_formula, columns=no_formula)
+    return safe.to_csv(lineterminator="\n", **options)
+
+
+def no_formula(value):
+    """A cell of a csv as `csv_text` writes it: texts that a spreadsheet would run as formulas get an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = encodable(value.translate(CONTROLS))
+    with contextlib.suppress(ValueError):
+        float(text)  # a number such as -1, which is no formula
+        return text
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 class _Table(Styler):
@@ -96,8 +120,12 @@ class _Table(Styler):
         return f"{html.unescape(self.caption)}\n{self.data.replace(chr(10), ' ', regex=True).to_string()}"
 
 
-def _texts(table):
-    """The table as text, with lines of a cell separated by newlines, and the CSS classes of its cells."""
+def cell_texts(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table as text, the lines of a cell separated by newlines, and the classes of its cells, as "number best".
+
+    Raises:
+        FusionError: not a table of `tables`.
+    """
     if not {"caption", "higher_is_better"} <= set(table.attrs) or table.columns.nlevels != 2:
         raise FusionError("This is no table of the suite (two levels of columns, a caption in attrs): make it with "
                           "fusion_table, detection_table or build, and change neither columns nor attrs.")
@@ -106,7 +134,7 @@ def _texts(table):
     shown["n"], classes["n"] = table["", "n"].astype(str).replace("0", "–"), pd.Series("", table.index)
     for metric, higher in table.attrs["higher_is_better"].items():
         head, values = f"{metric} {'↑' if higher else '↓'}", table[metric]
-        decimals = _decimals(values["mean"])
+        decimals = decimals_of(values["mean"])
         shown[head] = values.apply(_cell, axis=1, decimals=decimals)
         ranks = values["mean"].round(decimals).rank(method="dense", ascending=not higher)
         marks = {1: "number best", 2: "number second"} if ranks.count() > 1 else {}
@@ -114,7 +142,7 @@ def _texts(table):
     return pd.DataFrame(shown, dtype=object).rename_axis(columns="method"), pd.DataFrame(classes, dtype=object)
 
 
-def _decimals(means):
+def decimals_of(means: pd.Series) -> int:
     """Decimals of a column by its largest value, as in 0.523, 1.412, 12.34, 581.2, 1934 and 0.0123."""
     largest = means[np.isfinite(means)].abs().max()
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
@@ -128,9 +156,20 @@ def _cell(row, decimals):
     if not np.isnan(row[["low", "high"]]).any():
         lines.append(f"[{_number(row['low'], decimals)}, {_number(row['high'], decimals)}]")
     if not np.isnan(row["difference"]):
-        sign = "+" if round(row["difference"], decimals) > 0 else ""
-        lines.append(f"{sign}{_number(row['difference'], decimals)}" + _p(row["p"]))
+        lines.append(_signed(row["difference"], decimals) + _p(row["p"]))
     return "\n".join(lines)
+
+
+def difference_text(row: Mapping[str, float], decimals: int) -> str:
+    """A "difference" with its interval "low" to "high" and "p_holm" in words: +0.020 [+0.004, +0.031], p = .031."""
+    text = _signed(row["difference"], decimals)
+    if not np.isnan([row["low"], row["high"]]).any():
+        text += f" [{_signed(row['low'], decimals)}, {_signed(row['high'], decimals)}]"
+    return text + _p(row["p_holm"])
+
+
+def _signed(value, decimals):
+    return ("+" if round(value, decimals) > 0 else "") + _number(value, decimals)
 
 
 def _number(value, decimals):
@@ -145,7 +184,7 @@ def _p(p):
 
 
 def _latex_table(table, name):
-    shown, classes = _texts(table)
+    shown, classes = cell_texts(table)
     heads = ["method", *shown.columns]
     rows = [[str(method).translate(_LATEX), *map(_latex_cell, shown.loc[method], classes.loc[method])]
             for method in table.index]
@@ -164,7 +203,7 @@ def _latex_table(table, name):
 
 
 def _caption(table):
-    return f"{table.attrs['caption']} Best in red and bold, second best in blue and underlined."
+    return table.attrs["caption"] + MARKS
 
 
 def _latex_cell(text, mark):

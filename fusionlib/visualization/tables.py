@@ -1,8 +1,9 @@
 """Result tables: means, confidence intervals, and differences to a reference method.
 
 A table is a frame with one row per method and two levels of columns: a column of notes and "n" below "", and the
-`FIELDS` of each metric below its name, NaN where there is no number. `attrs` has "caption", "convention", "reference"
-("" where nothing is compared) and "higher_is_better". `show_table` and `save_table` take such tables.
+`FIELDS` of each metric below its name, NaN where there is no number; "low" to "high" is the interval of the mean,
+"difference low" to "difference high" that of the difference. `attrs` has "caption", "convention", "reference" ("" where
+nothing is compared) and "higher_is_better". `show_table` and `save_table` take such tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,21 @@ import torch
 from fusionlib.detection import bootstrap
 from fusionlib.detection.precision_recall import HIGHER_IS_BETTER
 from fusionlib.metrics.conventions import METRICS
-from fusionlib.metrics.evaluation import common_convention, paired, summary
+from fusionlib.metrics.evaluation import common_convention, paired, scenes_of, summary
+from fusionlib.metrics.statistics import count_units
 from fusionlib.utils.errors import FusionError
 
-FIELDS = ("mean", "low", "high", "difference", "p")
+FIELDS = ("mean", "low", "high", "difference", "difference low", "difference high", "p")
 
 
-def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, reference: str,
+def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str | Sequence[str], reference: str,
                  notes: Mapping[str, str] | None = None, profile: str = "", what: str = "Fusion quality",
                  note: str = "weights") -> pd.DataFrame:
     """Image quality on one data set, as in the paper's tables 1 to 3, 5 and 6.
 
     Args:
         frames: {method: result of `evaluation.evaluate_pairs`, or None for a method without results}.
-        dataset: the rows of other data sets in the frames are left out.
+        dataset: the rows of other data sets in the frames are left out; of several, the rows are taken together.
         reference: the method that the others are compared with on the same images; without results of its own, no
             method is compared.
         notes: {method: text of the column `note`}.
@@ -35,20 +37,25 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
         note: title of the column of notes.
 
     Returns:
-        A table (see the module): means with 95 % bootstrap intervals over images (`evaluation.summary`), p values of
-        the sign-flip test, corrected for all comparisons in the table (`evaluation.paired`).
+        A table (see the module): means with 95 % bootstrap intervals over images, or over scenes where these have
+        several (`evaluation.summary`), p values of the sign-flip test, corrected for all comparisons in the table
+        (`evaluation.paired`); the number of these images or scenes is `attrs["units"]`.
 
     Raises:
         FusionError: no method has results, an unknown reference, different conventions, or a method that shares no
             image with the reference.
     """
+    if not isinstance(dataset, str):
+        frames = {method: frame if frame is None else _together(frame, dataset) for method, frame in frames.items()}
+        dataset = ", ".join(dataset)
     measured = {method: rows for method, frame in frames.items() if frame is not None
                 and len(rows := frame[frame.index.get_level_values("dataset") == dataset])}
     _check_methods(frames, measured, reference, f"on {dataset}")
     convention = common_convention({method: frames[method] for method in measured}) or ""
-    cells, undefined = dict.fromkeys(frames), {}
+    cells, undefined, scenes = dict.fromkeys(frames), {}, set()
     for method, frame in measured.items():
         means = summary(frame).loc[dataset]
+        scenes.update(scenes_of(frame))
         cells[method] = means[["mean", "low", "high"]].to_dict("index")
         for metric in means.index[means["n"] < len(frame)]:
             undefined[metric] = max(undefined.get(metric, 0), len(frame) - int(means.loc[metric, "n"]))
@@ -56,14 +63,29 @@ def fusion_table(frames: Mapping[str, pd.DataFrame | None], dataset: str, refere
         _add_differences(cells, paired(measured, reference).loc[dataset])
     counts = {method: len(frame) for method, frame in measured.items()}
     low, high = min(counts.values()), max(counts.values())
+    of_scenes = f" of {len(scenes)} scene{'s' * (len(scenes) > 1)}" * (len(scenes) < high)
     caption = _sentence(f"{what} on {dataset}", profile and f"profile {profile}",
-                        f"n = {low} image pairs" if low == high else f"n = {low} to {high} image pairs",
+                        (f"n = {low}" if low == high else f"n = {low} to {high}") + f" image pairs{of_scenes}",
                         convention and f"convention {convention}")
-    caption += " Mean with its 95 % bootstrap interval over images."
+    over = "scenes" if 1 < len(scenes) < high else "images"
+    caption += f" Mean with its 95 % bootstrap interval over {over}."
     if undefined:
         left_out = ", ".join(f"{metric} on up to {n}" for metric, n in undefined.items())
         caption += f" Images on which a metric is not defined are left out of it ({left_out})."
-    return build(cells, counts, caption, reference, notes, note, convention)
+    table = build(cells, counts, caption, reference, notes, note, convention)
+    table.attrs["units"] = len(scenes) if over == "scenes" else high
+    return table
+
+
+def _together(frame, datasets):
+    """The rows of several data sets as those of one, with the names of all; a scene stays a scene."""
+    rows, together = frame[frame.index.get_level_values("dataset").isin(datasets)], ", ".join(datasets)
+    labels = [f"{dataset}/{name}" for dataset, name in rows.index]
+    index = pd.MultiIndex.from_arrays([[together] * len(rows), labels], names=rows.index.names)
+    scenes = {f"{together}/{label}": scene for label, scene in zip(labels, scenes_of(rows))}
+    result = rows.set_axis(index)
+    result.attrs = frame.attrs | {"scenes": scenes}
+    return result
 
 
 def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: Sequence[torch.Tensor], reference: str,
@@ -94,7 +116,8 @@ def detection_table(found: Mapping[str, Sequence[torch.Tensor] | None], truths: 
                          for name, each in {"": found, **(held_out or {})}.items()})
     caption = _sentence(what + (f" on {dataset}" if dataset else ""), profile and f"profile {profile}",
                         f"n = {bootstrap.number_of(len(truths), scenes)} with {sum(map(len, truths))} people")
-    caption += " Value over all images with its 95 % bootstrap interval." + held_out_note(held_out)
+    over = "scenes" if count_units(len(truths), scenes) < len(truths) else "images"
+    caption += f" Value over all images with its 95 % bootstrap interval over {over}.{held_out_note(held_out)}"
     return build(cells, dict.fromkeys(measured, len(truths)), caption, reference, notes, note)
 
 
@@ -188,7 +211,8 @@ def _detection_cells(found, truths, reference, class_index, ignore, scenes):
 
 def _add_differences(cells, compared):
     for (method, metric), row in compared.iterrows():
-        cells[method][metric] |= {"difference": row["difference"], "p": row["p_holm"]}
+        cells[method][metric] |= {"difference": row["difference"], "difference low": row["low"],
+                                  "difference high": row["high"], "p": row["p_holm"]}
 
 
 def _sentence(*clauses):

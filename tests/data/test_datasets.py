@@ -124,3 +124,46 @@ def test_regions_to_ignore_are_no_people_and_move_with_the_image(tmp_path):
         flipped += batch["boxes"][0].tolist() == [[74, 4, 94, 44]] and batch["ignore"][0].tolist() == [[16, 0, 96, 60]]
         plain += batch["boxes"][0].tolist() == [[2, 4, 22, 44]] and batch["ignore"][0].tolist() == [[0, 0, 80, 60]]
     assert flipped + plain == 20 and flipped and plain
+
+
+def test_crops_of_stage_2_show_people_where_their_boxes_are(tmp_path):
+    """At .5 to 1.5 times the pair's own size, turned a little; the same in the same epoch, others in the next one."""
+    ir = np.zeros((200, 300), np.uint8)
+    ir[80:140, 200:230] = 255  # a person
+    ir[20:60, 20:60] = 128  # a region to ignore
+    write_image(tmp_path / "ir.png", ir)
+    write_image(tmp_path / "vi.png", ir)
+    boxes = np.float32([[20, 20, 60, 60], [200, 80, 230, 140]])
+    one = Pair("A", "train", "1", tmp_path / "ir.png", tmp_path / "vi.png", boxes, ("ignore", "person"))
+    samples = DetectionDataset([one], (96, 128), [torch.zeros(1, 4)], crops=1.0)
+    heights = []
+    for epoch in range(40):
+        samples.epoch = epoch
+        sample = samples[0]
+        assert sample["ir"].shape == (1, 96, 128) and sample["visible"].shape == (3, 96, 128)
+        for kind, level in (("boxes", 1.0), ("ignore", 128 / 255)):
+            for x, y, right, bottom in sample[kind].tolist():
+                middle = sample["ir"][0, int((y + bottom) / 2), int((x + right) / 2)]
+                assert middle.item() == pytest.approx(level, abs=0.02)
+        bright = (sample["ir"][0] > 0.9).nonzero()
+        if len(sample["boxes"]):
+            x, y, right, bottom = sample["boxes"][0].tolist()
+            assert bright[:, 0].min() >= y - 1 and bright[:, 0].max() <= bottom + 1
+            assert bright[:, 1].min() >= x - 1 and bright[:, 1].max() <= right + 1
+            if 0 < y and bottom < 96:
+                heights.append(bottom - y)
+    assert len(heights) > 10 and min(heights) < 45 and max(heights) > 66  # 60 pixels in the pair
+    assert torch.equal(samples[0]["ir"], sample["ir"])
+    samples.epoch += 1
+    assert not torch.equal(samples[0]["ir"], sample["ir"])
+
+
+def test_pairs_with_sides_are_never_cropped_nor_are_validation_pairs(tmp_path):
+    for name in ("ir", "vi"):
+        write_image(tmp_path / f"{name}.png", np.arange(1200, dtype=np.uint8).reshape(30, 40))
+    one = Pair("A", "train", "1", tmp_path / "ir.png", tmp_path / "vi.png", np.zeros((0, 4), np.float32), ())
+    plain = DetectionDataset([one], (60, 96), [torch.zeros(1, 4)], train=False)[0]
+    for given in ({"sided": ["A/train/1"]}, {"train": False}):
+        samples = DetectionDataset([one], (60, 96), [torch.zeros(1, 4)], crops=1.0, **given)
+        assert one.label == "A/train/1"
+        torch.testing.assert_close(samples[0]["ir"], plain["ir"], atol=1 / 254, rtol=0)

@@ -7,6 +7,7 @@ import pytest
 
 from fusionlib.data import find, pair_folders, read, read_labels, write_image
 from fusionlib.data.check import check, describe, run_check, table
+from fusionlib.data.splits import choose
 from fusionlib.utils.errors import FusionError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
@@ -87,7 +88,10 @@ def test_roadscene_is_known_by_its_folders(tmp_path):
     assert list(find(tmp_path)) == ["RoadScene"] == list(find(tmp_path / "download"))
 
 
-@pytest.mark.parametrize("ir,visible", [("ir", "vi"), ("IR", "Vis"), ("infrared", "visible"), ("thermal", "rgb")])
+@pytest.mark.parametrize("ir,visible", [
+    ("ir", "vi"), ("IR", "Vis"), ("infrared", "visible"), ("thermal", "rgb"), ("thermal_8_bit", "RGB_images"),
+    ("ThermalImages", "color"), ("FIR", "Visible"), ("walk_tir", "walk-vis"),
+])
 def test_own_folders(tmp_path, ir, visible):
     pictures(tmp_path / "walk" / ir, "a.png", "b.tiff")
     pictures(tmp_path / "walk" / visible, "a.jpg", "b.bmp")
@@ -96,6 +100,53 @@ def test_own_folders(tmp_path, ir, visible):
     report = read(tmp_path / "walk")
     assert keys(report) == keys(read(tmp_path)) == [("walk", "", "a"), ("walk", "", "b")]
     assert report.pairs[0].classes == ("person",) and report.pairs[0].boxes.tolist() == [[0, 0, 60, 40]]
+
+
+def test_two_folders_with_a_word_that_cannot_be_told_apart_are_none(tmp_path):
+    pictures(tmp_path / "walk" / "rgb", "1.png")
+    for folder in ("ir_left", "ir_right", "fused_ir"):
+        pictures(tmp_path / "walk" / folder, "1.png")
+    assert find(tmp_path) == {}
+    with pytest.raises(FusionError, match=r"two folders of any names can be given as ir= and visible="):
+        read(tmp_path)
+    pictures(tmp_path / "walk" / "ir", "1.png")  # its very name comes first
+    report = read(tmp_path)
+    assert [pair.ir.parent.name for pair in report.pairs] == ["ir"]
+    assert report.notes == [
+        f"1 images in {tmp_path / 'walk' / folder} are not used: it is no infrared or visible folder with a partner"
+        for folder in ("fused_ir", "ir_left", "ir_right")]
+    pictures(tmp_path / "RGB-T_sets" / "walk" / "ir", "2.png")  # a word in the name of what holds data sets
+    pictures(tmp_path / "RGB-T_sets" / "walk" / "vi", "2.png")
+    pictures(tmp_path / "thermal_sets" / "ir", "2.png")
+    pictures(tmp_path / "thermal_sets" / "vi", "2.png")
+    assert list(find(tmp_path)) == ["walk", "thermal_sets", f"{tmp_path.name}/walk"]
+
+
+def test_data_sets_of_one_name_and_far_below(tmp_path):
+    for folder in ("a/x/walk", "b/x/walk", "c/x/walk", "d/e/f/g/h/ride"):
+        pictures(tmp_path / folder / "ir", f"{folder[0]}.png")
+        pictures(tmp_path / folder / "vi", f"{folder[0]}.png", shape=(40, 60))
+    pictures(tmp_path / "runs" / "quick" / "scenes" / "ir", "1.png")  # results of the suite
+    pictures(tmp_path / "runs" / "quick" / "scenes" / "vi", "1.png")
+    assert list(find(tmp_path)) == ["walk", "x/walk", "c/x/walk", "ride"]
+    (tmp_path / "d" / "LLVIP").symlink_to(tmp_path / "a/x/walk")  # the name of a link counts, if it is a known one
+    (tmp_path / "d" / "LLVIP2").symlink_to(tmp_path / "d/e")
+    assert list(find(tmp_path)) == ["walk", "x/walk", "c/x/walk", "LLVIP", "ride", "h/ride"]
+    (tmp_path / "d" / "up").symlink_to(tmp_path)
+    assert list(find(tmp_path)) == ["walk", "x/walk", "c/x/walk", "LLVIP", "ride", "h/ride"]
+
+
+def test_sequences_and_containers_belong_to_the_data_set_around_them(tmp_path):
+    folders = "walk/images/seq1", "walk/images/seq2", "ride/12", "drive/data/train", "drive/data/test"
+    for number, folder in enumerate(folders):
+        pictures(tmp_path / folder / "ir", "1.png", shape=(40 - number, 60))
+        pictures(tmp_path / folder / "vi", "1.png", shape=(40 - number, 60))
+    assert [pair.label for pair in read(tmp_path).pairs] == [
+        "drive/train/1", "drive/test/1", "ride/12/1", "walk/seq1/1", "walk/seq2/1"]
+    pictures(tmp_path / "ride" / "12" / "ir" / "images", "1.png")
+    pictures(tmp_path / "ride" / "12" / "vi" / "images", "1.png")
+    report = read(tmp_path / "ride")
+    assert keys(report) == [("ride", "", "12/1")] and [p.kind for p in report.problems] == ["duplicate"] * 2
 
 
 def test_any_two_folders(tmp_path):
@@ -107,6 +158,19 @@ def test_any_two_folders(tmp_path):
     assert (pair.dataset, pair.split, pair.name, len(pair.boxes)) == ("mine", "", "a", 1)
     with pytest.raises(FusionError, match="cam3: expected a folder"):
         pair_folders(tmp_path / "cam1", tmp_path / "cam3")
+
+
+def test_two_folders_or_a_data_root(tmp_path, capsys):
+    pictures(tmp_path / "cam1", "a.png")
+    pictures(tmp_path / "cam2", "a.png")
+    voc(tmp_path / "marks" / "a.xml", ("person", 0, 0, 5, 5))
+    given = {"ir": tmp_path / "cam1", "visible": f"{tmp_path}/cam2/*.png"}
+    assert len(read(**given, labels=tmp_path / "marks").pairs[0].boxes) == 1 and read(**given).pairs[0].boxes is None
+    assert run_check(**given, labels=tmp_path / "marks") == 0
+    assert f"{tmp_path}: usable pairs: 1, problems: 0" in capsys.readouterr().out
+    for wrong in ({}, {"ir": "cam1"}, {"labels": "marks"}, {"root": tmp_path, **given}):
+        with pytest.raises(FusionError, match="expected either a folder with data sets or both ir and visible"):
+            read(**wrong)
 
 
 def test_names_choose_data_sets(tmp_path):
@@ -124,7 +188,8 @@ def test_medical_data_is_passed_over(tmp_path):
     pictures(tmp_path / "Harvard" / "CT-MRI" / "MRI", "1.png")
     report = read(tmp_path)
     assert {pair.dataset for pair in report.pairs} == {"LLVIP"} and not report.problems
-    assert report.notes == ["Harvard is skipped: it is not an infrared-visible data set"]
+    assert report.notes == [
+        "Harvard is skipped: it does not hold one infrared and one visible folder, such as ir and vi"]
     with pytest.raises(FusionError, match="expected data sets with folders"):
         read(tmp_path / "Harvard")
 
@@ -146,7 +211,7 @@ def test_every_problem_names_its_file_and_the_rest_goes_on(tmp_path, capsys):
     assert [pair.name for pair in report.pairs] == ["double", "good"]
     assert len(report.pairs[1].boxes) == 1
 
-    assert run_check(tmp_path, tmp_path / "out" / "report.json") == 0
+    assert run_check(tmp_path, tmp_path / "out" / "report.json") == 3
     text = capsys.readouterr().out
     assert "own/vi/small.png: expected 60x40 like its infrared partner own/ir/small.png, found 60x39" in text
     assert "usable pairs: 2, problems: 8" in text and "own train: 1 pairs" in text and "own test: 1 pairs" in text
@@ -157,7 +222,7 @@ def test_every_problem_names_its_file_and_the_rest_goes_on(tmp_path, capsys):
 def test_nothing_usable_is_one_sentence_and_a_failure(tmp_path, capsys):
     pictures(tmp_path / "ir", "a.png")
     (tmp_path / "vi").mkdir()
-    with pytest.raises(FusionError, match=r"no usable pair is left.*a.png: expected its partner .*vi/a\.\*"):
+    with pytest.raises(FusionError, match=r"no usable pair is left.*a.png: expected its partner visible in .*vi"):
         read(tmp_path)
     assert run_check(tmp_path) == 1 and "no usable pair is left" in capsys.readouterr().err
     assert run_check(tmp_path / "nowhere") == 1 and "found nothing" in capsys.readouterr().err
@@ -182,6 +247,18 @@ def test_a_long_list_of_problems_is_cut(tmp_path):
     assert "partner: 30" in text and "... and 10 more" in text and text.count("expected its partner") == 20
 
 
+def test_a_file_with_many_problems_hides_no_other_one(tmp_path):
+    for name in "abc":
+        pictures(tmp_path / "ir", f"{name}.png")
+        pictures(tmp_path / "vi", f"{name}.png")
+        yolo(tmp_path / "labels" / f"{name}.txt", "0 30 20 10 20\n" * 30)
+    text = describe(check(tmp_path, progress=False))
+    for name in "abc":
+        assert text.count(f"labels/{name}.txt: line ") == 5
+        assert f"labels/{name}.txt: no box is left, so its pair counts as unlabelled" in text
+    assert "label: 93" in text and "... and 75 more" in text
+
+
 @pytest.mark.parametrize("box,kept,words", [
     ((-0.9, 0, 60.9, 40), (0, 0, 60, 40), None),  # within a pixel: clipped in silence
     ((-5, 1, 30, 39), (0, 1, 30, 39), "sticks out"),
@@ -193,7 +270,10 @@ def test_a_long_list_of_problems_is_cut(tmp_path):
 def test_boxes_at_the_edge(tmp_path, box, kept, words):
     path = voc(tmp_path / "a.xml", ("person", *box))
     boxes, classes, problems = read_labels(path, (40, 60))
-    assert boxes.tolist() == ([list(kept)] if kept else []) and len(classes) == len(boxes)
+    if kept:
+        assert boxes.tolist() == [list(kept)] and classes == ("person",)
+    else:
+        assert boxes is None and "no box is left, so its pair counts as unlabelled" in problems.pop().message
     assert [p.kind for p in problems] == (["label"] if words else [])
     assert words is None or (words in problems[0].message and problems[0].path == path)
 
@@ -236,3 +316,111 @@ def test_real_data_sets(shared):
     assert set(counts["infrared"]) == {"8 bit gray"} and set(counts["visible"]) == {"8 bit colour"}
     assert {pair.dataset for pair in report.pairs} == {"LLVIP", "M3FD", "MSRS", "RoadScene", "TNO"}
     assert len(report.pairs) == 264 and not report.problems
+
+
+@pytest.mark.parametrize(("folder", "part"), [
+    ("train_set", "train"), ("trainset", "train"), ("val2017", "val"), ("Test-Images", "test"), ("trainval", "train"),
+    ("eval", "test"), ("test1", ""), ("trains", ""), ("latest", ""),
+])  # fmt: skip
+def test_parts_by_what_their_folders_are_called(tmp_path, folder, part):
+    for side in ("ir", "vi"):
+        pictures(tmp_path / "above" / folder / side, "1.png")
+        pictures(tmp_path / "below" / side / folder, "1.png", shape=(30, 60))
+    below, = (pair for pair in read(tmp_path).pairs if pair.ir.parent.name == folder)
+    assert (below.dataset, below.split, below.name) == ("below", part, "1" if part else f"{folder}/1")
+    above, = (pair for pair in read(tmp_path).pairs if pair.ir.parent.name == "ir")
+    assert (above.dataset, above.split) == (("above", part) if part else (folder, ""))
+
+
+def test_folders_that_differ_in_their_numbers_are_sequences(tmp_path):
+    names = ("walk_01", "walk_02", "walk_10")
+    for number, name in enumerate(names):
+        for side in ("ir", "vi"):
+            pictures(tmp_path / "mine" / name / side, *(f"{i}.png" for i in range(3)), shape=(30 + number, 60))
+    for root in (tmp_path, tmp_path / "mine"):
+        report = read(root)
+        assert {pair.label: pair.scene for pair in report.pairs} == {
+            f"mine/{name}/{i}": f"mine/{name}" for name in names for i in range(3)}
+        split = choose(report.pairs)
+        assert {pair.scene for pair in split["train"]}.isdisjoint(pair.scene for pair in split["test"])
+    pictures(tmp_path / "mine" / "ride" / "ir", "1.png")  # two kinds of names: data sets
+    pictures(tmp_path / "mine" / "ride" / "vi", "1.png")
+    assert list(find(tmp_path)) == ["ride", *names]
+
+
+def test_videos_in_folders_of_any_name(tmp_path):
+    videos = "afterrain", "baby", "call"
+    for number, video in enumerate(videos):
+        for side, name in (("infrared", "{}i.jpg"), ("visible", "{}v.jpg")):
+            pictures(tmp_path / "RGBT234" / video / side, *map(name.format, (1, 2)), shape=(30 + number, 60))
+    pictures(tmp_path / "LasHeR" / "boy" / "infrared", "i001.jpg", shape=(20, 60))
+    pictures(tmp_path / "LasHeR" / "boy" / "visible", "v001.jpg", shape=(20, 60))
+    llvip(tmp_path / "KAIST and others" / "LLVIP")  # no video
+    report = read(tmp_path)
+    assert [pair.label for pair in report.pairs] == [
+        "LLVIP/train/1", "LLVIP/train/2", "LLVIP/test/3", "LasHeR/boy/001",
+        *(f"RGBT234/{video}/{i}" for video in videos for i in (1, 2))]
+    split = choose([pair for pair in report.pairs if pair.dataset == "RGBT234"])
+    assert {pair.scene for pair in split["train"]}.isdisjoint(pair.scene for pair in split["test"])
+
+
+def test_flir_with_several_thermal_folders(tmp_path):
+    folder = tmp_path / "FLIR_ADAS_1_3" / "train"
+    for number, name in enumerate(("thermal_8_bit", "RGB", "thermal_16_bit", "Annotated_thermal_8_bit")):
+        pictures(folder / name, "FLIR_1.jpeg", shape=(40, 60 if number < 2 else 50))
+    (folder / "thermal_annotations.json").write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "thermal_8_bit/FLIR_1.jpeg"}], "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]}))
+    report = read(tmp_path)
+    assert keys(report) == [("FLIR_ADAS_1_3", "train", "FLIR_1")] and report.pairs[0].boxes.tolist() == [[1, 2, 4, 6]]
+    assert report.pairs[0].ir.parent.name == "thermal_8_bit" and not report.problems
+    assert [note.split(" are not used")[0] for note in report.notes] == [
+        f"1 images in {folder / name}" for name in ("Annotated_thermal_8_bit", "thermal_16_bit")]
+
+
+def test_words_in_names_of_files(tmp_path):
+    for name in ("1", "2"):
+        pictures(tmp_path / "walk" / "IRimages", f"{name}_ir.png")
+        pictures(tmp_path / "walk" / "EO", f"VIS-{name}.png")
+        yolo(tmp_path / "walk" / "labels" / f"{name}_ir.txt", "")
+    report = read(tmp_path)
+    assert keys(report) == [("walk", "", "1"), ("walk", "", "2")] and not report.problems
+    assert all(len(pair.boxes) == 0 for pair in report.pairs)
+
+
+def test_where_no_names_agree_a_star_is_offered(tmp_path):
+    pictures(tmp_path / "RGBT" / "infrared", "1x.png", "2x.png")
+    pictures(tmp_path / "RGBT" / "visible", "1y.png", "2y.png")
+    report = check(tmp_path, progress=False)
+    assert not report.pairs and len(report.problems) == 4
+    star = tmp_path / "RGBT" / "infrared" / "*_infrared"
+    assert report.notes[0].startswith("RGBT: No image name is in both folders: ") and report.notes[0].endswith(
+        f"infrared has 1x.png, 2x.png, {tmp_path}/RGBT/visible has 1y.png, 2y.png; give the files equal names, or mark "
+        f"the name with a star as in {star}")
+    given = pair_folders(tmp_path / "RGBT/infrared/*x", tmp_path / "RGBT/visible/*y")
+    assert [pair.name for pair in given.pairs] == ["1", "2"]
+
+
+def test_a_json_beside_the_data_sets_is_named(tmp_path):
+    llvip(tmp_path / "LLVIP")
+    (tmp_path / "all.json").write_text("{}")
+    assert read(tmp_path).notes == [
+        f"all.json in {tmp_path} are not read: labels lie in the folder of their data set, or are given as labels="]
+
+
+def test_places_relative_to_the_working_folder(tmp_path, monkeypatch):
+    pictures(tmp_path / "cam1", "a.png")
+    pictures(tmp_path / "cam2", "a.png")
+    monkeypatch.chdir(tmp_path / "cam1")
+    report = pair_folders("../cam1", "../cam2/*.png")
+    assert report.root == tmp_path and report.pairs[0].ir == tmp_path / "cam1" / "a.png"
+
+
+def test_swapped_names_are_said(tmp_path, capsys):
+    for folder in ("rgb_left", "ThermalLeft"):
+        pictures(tmp_path / folder, "a.png")
+    swapped = {"ir": tmp_path / "rgb_left", "visible": tmp_path / "ThermalLeft"}
+    note = (f"{tmp_path / 'rgb_left'} and {tmp_path / 'ThermalLeft'}: by their names, infrared and visible are "
+            "swapped; exchange the two if they are")  # fmt: skip
+    assert check(**swapped, progress=False).notes[0] == note
+    assert not check(ir=swapped["visible"], visible=swapped["ir"], progress=False).notes

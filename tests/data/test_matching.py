@@ -38,6 +38,8 @@ def test_a_star_says_what_the_name_is(tmp_path):
     assert names_of(pairs) == [("1_a.b_[x].png", "1", "IR1.png", "VIS1.png"),
                                ("22_a.b_[x].png", "22", "IR22.png", "VIS22.png")]
     assert {pair.dataset for pair in pairs.values()} == {"all"}
+    assert problems == []
+    problems = match(folder / "*_a.b_[x]", folder / "IR*", folder / "VIS*.png")[1]
     assert problems == [f"{folder / '22_a.b_[x].png'}: expected one file of this name, also found 22_a.b_[x].bmp, "
                         "which is used; remove one"]
 
@@ -51,19 +53,21 @@ def test_the_data_set_is_named_after_the_folder_around(tmp_path):
 @pytest.mark.parametrize(("fused", "ir", "message"), [
     ("nowhere", "ir", r"nowhere: expected a folder of images, found nothing; check the path"),
     ("ir/1.png", "ir", r"1.png: expected a folder of images, found a file"),
-    ("*_*_x", "ir", r"\*_\*_x: expected a folder of images, found nothing"),
+    ("*_*_x", "ir", r"\*_\*_x has no image, .*ir has 1.png, 2.png"),
+    ("no*/ir", "ir", r"no\*/ir has no image"),
+    ("no/*_ir", "ir", r"no/\*_ir: expected a folder of images, found nothing"),
     ("ir", "ir", r"ir: the fused and the infrared images are the same files; give each its own folder"),
     ("ours", "../pictures/ours/../vi", r"vi: the infrared and the visible images are the same files"),
     ("other", "ir", r"other has 1_x.png, 2_x.png and 1 more, .*ir has 1.png, 2.png, .*with a star .*other/\*_fused"),
-    ("deep", "ir", r"deep has no image, but the folders test, train"),
+    ("texts", "ir", r"texts has no image, but 1 other files such as 1.txt, .*; give folders of images, or two images"),
 ])
 def test_folders_that_do_not_fit(tmp_path, fused, ir, message):
     root = tmp_path / "pictures"
     for kind in ("ours", "ir", "vi"):
         write(root / kind, "1.png", "2.png")
     write(root / "other", "1_x.png", "2_x.png", "3_x.png")
-    write(root / "deep/test", "1.png")
-    (root / "deep/train").mkdir()
+    (root / "texts" / "deep").mkdir(parents=True)
+    (root / "texts" / "deep" / "1.txt").touch()
     with pytest.raises(FusionError, match=message):
         match(root / fused, root / ir, root / "vi")
 
@@ -78,3 +82,11 @@ def test_a_fused_picture_keeps_its_channels_and_bits(tmp_path):
     write_image(path, PICTURE.T)
     with pytest.raises(FusionError, match=r"fused.1.png: expected 8x6 like its infrared source .*1.png, found 6x8"):
         load_fused(path, pair)
+
+
+def test_words_for_a_side_are_no_part_of_a_name_where_no_names_agree(tmp_path):
+    names = (("1_fused.png", "2_fused.png"), ("IR_1.png", "IR_2.png", "ir.png"), ("1 rgb.jpg", "2-visible.png"))
+    folders = [write(tmp_path / kind, *files) for kind, files in zip(("f", "a", "b"), names)]
+    pairs, problems = match(folders[0] / "*_fused", *folders[1:])
+    assert names_of(pairs) == [("1_fused.png", "1", "IR_1.png", "1 rgb.jpg"),
+                               ("2_fused.png", "2", "IR_2.png", "2-visible.png")] and not problems

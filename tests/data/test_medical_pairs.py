@@ -127,7 +127,7 @@ def test_a_header_that_claims_too_much_is_not_believed(tmp_path):
     data = bytearray(path.read_bytes())
     data[42:48] = np.array([30000, 30000, 30000], np.int16).tobytes()
     path.write_bytes(data)
-    with pytest.raises(FusionError, match="at most 268,435,456 voxels"):
+    with pytest.raises(FusionError, match="at most 67,108,864 voxels of real numbers"):
         medical.read_volume(path)
 
 
@@ -258,7 +258,7 @@ def test_subjects_stay_together_also_across_the_folders_of_the_atlas(tmp_path):
     split = medical.divide(pairs)
     subjects = {name: {medical.subject(pair) for pair in split[name]} for name in split}
     assert not subjects["train"] & subjects["test"] and len(split["train"]) + len(split["test"]) == len(pairs)
-    assert all(pair.split == name for name in split for pair in split[name])
+    assert all(pair.split == name and pair.scene == medical.subject(pair) for name in split for pair in split[name])
     assert {pair.dataset for pair in split["test"]} == {"CT-MRI", "PET-MRI"} and len(subjects["test"]) in (2, 3)
     again = medical.divide(pairs[::-1])
     assert {pair.label for pair in again["test"]} == {pair.label for pair in split["test"]}
@@ -303,3 +303,79 @@ def test_rmr_fusion_fuses_a_volume_of_the_layout(shared):
     part = (slice(60, 72), slice(90, 150), slice(90, 150))  # random weights: of the shape alone
     fused = peers.build("RMR-Fusion").fuse_volume(t1[part], flair[part])
     assert fused.shape == (12, 60, 60) and 0 <= fused.min() <= fused.max() <= 1
+
+
+# ---- other layouts and backgrounds
+
+
+def test_brats_2021_and_2023(tmp_path):
+    folder = tmp_path / "BraTS2021" / "TrainingData" / "BraTS2021_00002"
+    for index, modality in enumerate(CONTRASTS):
+        save(folder / f"BraTS2021_00002_{modality}.nii.gz", head(index))
+    for visit, seed in (("000", 10), ("001", 20)):
+        name = f"BraTS-GLI-00003-{visit}"
+        folder = tmp_path / "BraTS2023" / "ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData" / name
+        for index, modality in enumerate(("t1n", "t1c", "t2w", "t2f")):
+            save(folder / f"{name}-{modality}.nii.gz", head(seed + index))
+        save(folder / f"{name}-seg.nii.gz", marked(5))
+    report = medical.read(tmp_path, tmp_path / "out", 1)
+    assert [pair.label for pair in report.pairs] == [
+        "BraTS2021/BraTS2021_00002_z001", "BraTS2023/BraTS-GLI-00003-000_z002", "BraTS2023/BraTS-GLI-00003-001_z002"]
+    assert not report.problems and report.pairs[1].classes == ("tumour",)
+    assert [medical.subject(pair) for pair in report.pairs] == ["BraTS2021_00002", *["BraTS-GLI-00003"] * 2]
+    ir, visible = load(report.pairs[2])  # t1n and t2f
+    for image, seed in ((ir[0], 20), (visible[0], 23)):
+        wanted = medical.axial_slice(medical.normalise(medical.read_volume(save(tmp_path / "v.nii", head(seed)))), 2)
+        assert np.abs(image.numpy() - wanted).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("order", [None, ("FLAIR", "T1w", "t1gd", "T2w"), ("T2w", "t1gd", "T1w", "FLAIR")])
+def test_volumes_of_four_dimensions(tmp_path, order):
+    task = tmp_path / "Task01_BrainTumour"
+    save(task / "imagesTr" / "BRATS_001.nii.gz", np.stack([head(seed) for seed in range(4)], 3))
+    save(task / "imagesTr" / "._BRATS_001.nii.gz", head())  # as an archive from a Mac leaves it
+    save(task / "labelsTr" / "BRATS_001.nii.gz", marked(3, 6))
+    save(task / "imagesTs" / "BRATS_485.nii.gz", np.stack([head(seed) for seed in range(4)], 3))
+    save(tmp_path / "Task09_Spleen" / "imagesTr" / "spleen_1.nii.gz", head())
+    (tmp_path / "Task09_Spleen" / "dataset.json").write_text('{"modality": {"0": "CT"}}')
+    if order:
+        names = ", ".join(f'"{number}": "{name}"' for number, name in enumerate(order))
+        (task / "dataset.json").write_text(f'{{"modality": {{{names}}}}}')
+    report = medical.read(tmp_path, tmp_path / "out", 1, ("t1ce", "flair"))
+    assert not report.problems
+    assert [pair.label for pair in report.pairs] == [
+        "Task01_BrainTumour/BRATS_001_z002", "Task01_BrainTumour/BRATS_485_z001"]
+    assert report.pairs[0].classes == ("tumour",) and report.pairs[1].boxes is None
+    seeds = (1, 3) if order and order[0] == "T2w" else (2, 0)
+    for image, seed in zip(load(report.pairs[0]), seeds):
+        wanted = medical.axial_slice(medical.normalise(medical.read_volume(save(tmp_path / "v.nii", head(seed)))), 2)
+        assert np.abs(image[0].numpy() - wanted).max() <= 0.5 / 255 + 1e-6
+    assert len(medical.sources(task)) == 3
+
+
+def test_a_stack_without_the_volume_that_is_asked_for(tmp_path):
+    save(tmp_path / "Task01" / "imagesTr" / "BRATS_001.nii.gz", np.stack([head(0), head(1)], 3))
+    with pytest.raises(FusionError, match=r"BRATS_001.nii.gz: expected four dimensions with at least 4 .* 12, 2\]"):
+        medical.read(tmp_path, tmp_path / "out", 1, ("t1", "t2"))
+
+
+def test_nan_around_the_head_is_background(tmp_path):
+    folder = case(tmp_path, "BraTS20_Training_002", seed=1)
+    clean = [load(pair) for pair in medical.read(tmp_path, tmp_path / "clean", 2).pairs]
+    for index, modality in enumerate(CONTRASTS):
+        voxels = head(10 + index)
+        voxels[voxels == 0] = np.nan
+        save(folder / f"BraTS20_Training_002_{modality}.nii.gz", voxels)
+    report = medical.read(tmp_path, tmp_path / "out", 2)
+    assert not report.problems
+    assert report.notes[0].endswith("mm; 3,840 voxels around the head are NaN and count as black")
+    for pair, images in zip(report.pairs, clean):
+        assert all((one == other).all() for one, other in zip(load(pair), images))
+
+
+def test_headers_are_compared_before_voxels_are_read(tmp_path, monkeypatch):
+    for modality, volume in (("t1", head()), ("flair", head()[:-1])):
+        save(tmp_path / f"c_{modality}.nii.gz", volume)
+    monkeypatch.setattr(medical, "read_volume", None)
+    with pytest.raises(FusionError, match=r"c_flair\.nii\.gz: expected \[.*\] voxels at the position of c_t1\.nii\.gz"):
+        medical.read(tmp_path, tmp_path / "out", 1)

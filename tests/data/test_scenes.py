@@ -5,10 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from fusionlib.config import profile
 from fusionlib.data import Pair, choose, pair_folders, read, read_manifest, scenes, write_image, write_manifest
 from fusionlib.data.check import check, describe
 from fusionlib.data.datasets import ignored, people
 from fusionlib.data.scenes import by_number
+from fusionlib.data.splits import parts
 
 
 def data_set(folder, *names, labels=()):
@@ -93,6 +95,13 @@ def pairs_of(dataset, *names, split=""):
     ("M3FD", ["00000", "00001", "00099"], ["", "", ""]),  # one scene says nothing
     ("MSRS", ["00001D", "00900D", "00002N"], ["", "", ""]),
     ("walk", ["b", "a"], ["", ""]),
+    ("KAIST", ["set00/V000/I00000", "set00/V000/I09999", "set00/V001/I00000"], ["set00/V000"] * 2 + ["set00/V001"]),
+    ("KAIST", ["set00_V000_I00000", "set00_V000_I09999", "set00_V001_I00000"], ["set00_V000"] * 2 + ["set00_V001"]),
+    ("FLIR", ["video-5Rx-frame-000001-a", "video-5Rx-frame-000900-b", "video-7-frame-1-c"],
+     ["video-5Rx"] * 2 + ["video-7"]),
+    ("walk", ["seq1_001", "seq1_999", "seq2_001", "day_1"], ["seq1", "seq1", "seq2", "day_1"]),
+    ("walk", ["day/001", "day/050", "day/999"], ["day/001", "day/001", "day/999"]),  # one folder says nothing
+    ("RoadScene", ["FLIR_video_00248", "FLIR_video_00595"], ["FLIR_video_00248", "FLIR_video_00595"]),
 ])
 def test_scenes_by_number(dataset, names, expected):
     assert [pair.scene for pair in by_number(pairs_of(dataset, *names))] == [
@@ -105,6 +114,29 @@ def test_numbers_count_only_where_no_scene_is_known():
     known = [Pair("walk", "", "1", None, None, scene="park")]
     both = by_number(known + pairs_of("walk", "900") + pairs_of("ride", "1", "900", split="train"))
     assert [pair.scene for pair in both] == ["park", "", "ride/1", "ride/900"]
+
+
+def test_a_video_is_on_one_side(tmp_path):
+    videos = [f"set{s:02d}/V{v:03d}" for s in range(2) for v in range(6)]
+    for video in videos:
+        data_set(tmp_path / "walk" / video, "I00000", "I00500", "I02000")
+    pairs = read(tmp_path).pairs
+    assert len(pairs) == 36 and {pair.dataset for pair in pairs} == {"walk"}
+    found = sides(choose(pairs))
+    assert set(found) == {f"walk/{video}" for video in videos} and all(len(split) == 1 for split in found.values())
+    counts = Counter(split for of in found.values() for split in of)
+    assert counts == {"train": 9, "test": 3}  # nearest to four fifths of the pairs
+    used = parts(choose(pairs), profile("small", validation=3, detector=""))
+    assert not {p.scene for p in used.fusion_train} & {p.scene for p in used.test}
+
+
+def test_a_table_names_frames_of_videos_by_file_or_by_path(tmp_path):
+    for video in ("day", "night"):
+        data_set(tmp_path / "walk", f"{video}/1")
+    (tmp_path / "walk" / "scenes.tsv").write_text("name\tscene\nday/1.png\tpark\nnight/1\tlake\n")
+    assert scene_of(read(tmp_path)) == {"walk/day/1": "park", "walk/night/1": "lake"}
+    (tmp_path / "walk" / "scenes.tsv").write_text("name\tscene\n1.png\tpark\n")
+    assert scene_of(read(tmp_path)) == {"walk/day/1": "park", "walk/night/1": "park"}
 
 
 def own(dataset, sizes):
@@ -184,8 +216,8 @@ def test_files_that_two_data_sets_share_are_used_once(tmp_path):
                                 "RoadScene/FLIR_3": "lake"}
     boxes = {pair.name: pair.boxes for pair in report.pairs}
     assert boxes["FLIR_1"].tolist() == [[10, 7.5, 30, 22.5]] and boxes["FLIR_2"] is None and len(boxes["FLIR_3"]) == 0
-    assert report.notes == ["2 pairs of A_labelled are left out, since RoadScene has the same files, which get boxes "
-                            "and scenes from them where they have none: R1, R3"]
+    assert report.notes[1:] == ["2 pairs of A_labelled are left out, since RoadScene has the same files, which get "
+                                "boxes and scenes from them where they have none: R1, R3"]
     text = describe(check(tmp_path, progress=False))
     assert report.notes[0] in text and "\nscenes: 1 of A_labelled, 2 of RoadScene\n" in text
     # one file of two does not make a copy

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fusionlib.config import profile
 from fusionlib.data import Pair, choose, fingerprint, load_rules, read_manifest, summary, write_image, write_manifest
-from fusionlib.data.splits import balanced
+from fusionlib.data.splits import balanced, parts, unused
 from fusionlib.utils.errors import FusionError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 9), dtype=np.uint8)
@@ -90,6 +92,41 @@ def test_data_sets_without_parts_are_tests_and_own_ones_are_taken_whole():
     assert [pair.dataset for pair in chosen["test"]] == ["M3FD"] * 200 + ["Scenes"]
 
 
+def own(dataset, **parts):
+    return [Pair(dataset, part, f"{part}{i}", Path("a"), Path("b")) for part, count in parts.items()
+            for i in range(count)]
+
+
+def test_pairs_of_a_val_part_validate():
+    chosen = choose(own("walk", train=20, val=10, test=5) + own("ride", train=30, test=2))
+    assert Counter((p.dataset, p.split) for p in chosen["train"]) == {
+        ("walk", "train"): 20, ("walk", "val"): 10, ("ride", "train"): 30}
+    assert Counter((p.dataset, p.split) for p in chosen["test"]) == {("walk", "test"): 5, ("ride", "test"): 2}
+    assert summary(chosen) == [
+        "ride train: 30 pairs, 0 labelled", "ride test: 2 pairs, 0 labelled", "walk train: 20 pairs, 0 labelled",
+        "walk val: 10 pairs, 0 labelled; evenly spaced ones, as many as the setting validation says, validate",
+        "walk test: 5 pairs, 0 labelled"]
+    used = parts(chosen, profile("small", validation=4, detector=""))
+    assert Counter((p.dataset, p.split) for p in used.fusion_validation) == {("walk", "val"): 4, ("ride", "train"): 4}
+    assert Counter((p.dataset, p.split) for p in used.fusion_train) == {("walk", "train"): 20, ("ride", "train"): 26}
+    assert used.dfh_train == used.fusion_train and used.dfh_validation == used.fusion_validation
+
+
+def test_a_val_part_without_a_test_part_tests():
+    chosen = choose(own("walk", train=5, val=3))
+    assert [pair.split for pair in chosen["test"]] == ["val"] * 3 and len(chosen["train"]) == 5
+    assert summary(chosen)[1] == ("walk test: 3 pairs, 0 labelled; they are its val part, since it has no test part")
+
+
+def test_what_the_rule_leaves_out_is_named():
+    pairs = own("M3FD", train=4, val=3, test=201) + own("walk", train=2)
+    assert unused(pairs, choose(pairs)) == [
+        "4 pairs of M3FD train are not used: the split rule asks for no more, the first is train0",
+        "3 pairs of M3FD val are not used: the split rule asks for no more, the first is val0",
+        f"1 pairs of M3FD test are not used: the split rule asks for no more, the first is "
+        f"{next(p.name for p in pairs if p.split == 'test' and p not in choose(pairs)['test'])}"]
+
+
 def test_the_summary_says_what_is_missing():
     assert summary(choose(llvip(2500, 34))) == [
         "LLVIP train: 2000 pairs, 0 labelled",
@@ -167,3 +204,61 @@ def test_bad_manifests(tmp_path, split):
         path.write_text(text)
         with pytest.raises(FusionError, match=r"m\.json: expected a split manifest"):
             read_manifest(path, root)
+
+
+def test_files_that_are_links_are_of_the_place_where_they_are_found(tmp_path, split):
+    (tmp_path / "linked").mkdir()
+    for side in ("ir", "vi"):
+        (tmp_path / "linked" / side).symlink_to(tmp_path / "data" / side)
+    linked = {name: [replace(pair, ir=tmp_path / "linked/ir" / pair.ir.name,
+                             visible=tmp_path / "linked/vi" / pair.visible.name) for pair in pairs]
+              for name, pairs in split.items()}  # fmt: skip
+    write_manifest(tmp_path / "links.json", linked, tmp_path / "linked")
+    write_manifest(tmp_path / "files.json", split, tmp_path / "data")
+    assert (tmp_path / "links.json").read_text() == (tmp_path / "files.json").read_text()
+    again = read_manifest(tmp_path / "links.json", tmp_path / "linked", verify=True)
+    assert again["train"][0].ir == tmp_path / "linked/ir/a.png"
+
+
+HOSTILE = {
+    "ir": ["../../x.png", "/etc/x.png", "a/../../../x.png", "", 5, None, ["a"], "a\0b", "x" * 5000, "\ud800.png"],
+    "visible": ["../x.png"], "name": ["../../../x", "..", "a/../../b", None, 5, "x" * 300, "\0"],
+    "dataset": ["..", "/etc", None, {}], "split": ["../../..", 3], "scene": [None, [1]], "ir_sha256": [5],
+    "ir_range": [[1], "auto", [float("nan"), 1], [None, 1]],
+    "boxes": [[[float("nan")] * 4], [[0, 0, float("inf"), 1]], [[0, 0, 1e300, 1]], [[0, 0, 10**400, 1]], [[1, 2, 3]],
+              [1, 2, 3, 4], "abcd", [["a"] * 4], [None], 5, [[[1, 2, 3, 4]]], [[1, 2, 3, 4]] * 2],
+    "classes": [None, [1], "person", []],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in HOSTILE.items() for value in values],
+                         ids=lambda value: repr(value)[:20])
+def test_a_manifest_of_somebody_else(tmp_path, split, key, value):
+    """Each entry is checked, with a valid fingerprint, and no name leads out of the folder of the data or of a run."""
+    path, root = tmp_path / "m.json", tmp_path / "data"
+    write_manifest(path, split, root)
+    content = json.loads(path.read_text())
+    content["train"][0][key] = value
+    path.write_text(json.dumps(signed(content)))
+    with pytest.raises(FusionError) as error:
+        read_manifest(path, root)
+    assert "\n" not in str(error.value) and "m.json" in str(error.value) and len(str(error.value)) < 800
+
+
+def signed(content):
+    """The manifest with the fingerprint of its entries, which anybody can compute."""
+    entries = {name: content[name] for name in ("train", "test")}
+    text = json.dumps(entries, sort_keys=True)
+    return {**content, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+
+
+@pytest.mark.parametrize("change", [
+    {"train": None}, {"train": 5}, {"train": "abc"}, {"train": {"a": 1}}, {"train": [None]}, {"train": [[]]},
+    {"train": [{}]}, {"train": [], "test": []},
+], ids=str)  # fmt: skip
+def test_a_manifest_without_entries(tmp_path, split, change):
+    path, root = tmp_path / "m.json", tmp_path / "data"
+    write_manifest(path, split, root)
+    path.write_text(json.dumps(signed(json.loads(path.read_text()) | change)))
+    with pytest.raises(FusionError, match=r"m\.json: expected a split manifest"):
+        read_manifest(path, root)

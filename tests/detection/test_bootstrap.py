@@ -133,6 +133,19 @@ def test_paired_differences():
     assert swapped["low"].to_numpy() == pytest.approx(-frame["high"].to_numpy()) and swapped["p"].equals(frame["p"])
 
 
+def test_many_comparisons_get_the_resamples_that_their_correction_needs():
+    """2000 give no p below 2 / 2001, and none below .05 after the correction for 65 comparisons."""
+    predictions, truths = scenes(7, counts=(4, 0, 7, 1, 9, 0, 3, 5) * 2)
+    many = {"ours": predictions} | {f"bad {number}": [NONE] * 16 for number in range(13)}
+    table, short = (paired(many, "ours", truths, heights={}, resamples=resamples) for resamples in (None, 2000))
+    measured = table.index.get_level_values("measure").isin(["mAP@.5", "mAP@.5:.95"])
+    assert len(table) == 65 and (table["verdict"][measured] == "worse").all()
+    assert (short["verdict"] == "inconclusive").all() and short["p_holm"].min() == pytest.approx(65 * 2 / 2001)
+    two = {name: many[name] for name in ("ours", "bad 1")}
+    pd.testing.assert_frame_equal(paired(two, "ours", truths, heights={}),
+                                  paired(two, "ours", truths, heights={}, resamples=2000))
+
+
 def test_a_method_does_not_differ_from_itself():
     predictions, truths = scenes(8)
     table = paired({"one": predictions, "two": predictions}, "two", truths, resamples=30)

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -8,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fusionlib.detection import YOLOv5, load_yolov5, save_yolov5
+from fusionlib.detection import YOLOv5, load_detector, load_yolov5, save_yolov5
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.tensors import serialise
 
 
 @pytest.fixture
@@ -155,3 +157,99 @@ def test_anchor_free_networks(tmp_path, name):
     torch.save({"model": DetectionModel(name, nc=1, verbose=False)}, tmp_path / "free.pt")
     with pytest.raises(FusionError, match=r"free\.pt.*anchor-free"):
         load_yolov5(tmp_path / "free.pt")
+
+
+def nested(levels, names, module):
+    """A module in modules, in each under all these names."""
+    for _ in range(levels):
+        outer = nn.Module()
+        for name in names:
+            outer.add_module(name, module)
+        module = outer
+    return module
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("whole", [True, False])
+def test_modules_that_share_modules_end(tmp_path, whole):
+    """2^60 names of one convolution."""
+    module = nested(60, "ab", nn.Conv2d(1, 1, 1))
+    torch.save({"model": module} if whole else module, tmp_path / "shared.pt")
+    for read in (load_yolov5, load_detector):
+        with pytest.raises(FusionError, match=r"shared\.pt.*has more than 10000 modules"):
+            read(tmp_path / "shared.pt")
+
+
+@pytest.mark.timeout(60)
+def test_a_module_in_itself_ends(tmp_path):
+    module = nn.Module()
+    module._modules["again"] = module
+    torch.save(module, tmp_path / "loop.pt")
+    with pytest.raises(FusionError, match="has more than 10000 modules"):
+        load_yolov5(tmp_path / "loop.pt")
+
+
+def test_a_shared_module_has_all_its_names(model, tmp_path):
+    """As the state dict has them: its second name comes from an object that is the first one's, too."""
+    model.model[2].m = nn.ModuleList([model.model[2].m[0]] * 2)
+    model.model[4].m = nn.ModuleList([model.model[4].m[0]] * 3)
+    torch.save({"model": model}, tmp_path / "shared.pt")
+    loaded = load_yolov5(tmp_path / "shared.pt").state_dict()
+    assert list(loaded) == list(model.state_dict()) and same(model, load_yolov5(tmp_path / "shared.pt"))
+
+
+HEAD, MIDDLE, ANCHORS = "model.24.m.0.weight", "model.9.cv2.conv.weight", "model.24.anchors"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("key", "change"), [
+    (HEAD, lambda t: t[0, 0, 0, 0]), (HEAD, lambda t: t[:0]), (HEAD, lambda t: t[:3]), (MIDDLE, lambda t: t[0, 0, 0]),
+    (HEAD, lambda t: t[:1, :1].expand(3 * 10**9, 1, 1, 1)), (MIDDLE, lambda t: t[:1, :1].expand(10**7, 1, 1, 1)),
+    (MIDDLE, lambda t: torch.zeros(10**5, 1, 1, 1)), (ANCHORS, lambda t: t * torch.nan), (HEAD, lambda t: t / 0),
+    (HEAD, lambda t: t.to(torch.complex64)), (HEAD, lambda t: t.to_sparse()), (HEAD, lambda t: t.to("meta")),
+    (ANCHORS, lambda t: t.to_sparse()), (HEAD, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)),
+])  # fmt: skip
+def test_tensors_of_somebody_else(model, tmp_path, key, change):
+    state = model.state_dict()
+    state[key] = change(state[key])
+    torch.save(state, tmp_path / "odd.pt")
+    for read in (load_yolov5, load_detector):
+        with pytest.raises(FusionError, match=r"odd\.pt: expected") as error:
+            read(tmp_path / "odd.pt")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(60)
+def test_more_blocks_than_any_network_has(model, tmp_path):
+    state = model.state_dict()
+    for module, count in ((2, 15), (4, 30), (6, 45)):
+        state |= {f"model.{module}.m.{number}.x": torch.zeros(1) for number in range(count)}
+    torch.save(state, tmp_path / "deep.pt")
+    with pytest.raises(FusionError, match="its numbers of repeated blocks are those of no YOLOv5"):
+        load_yolov5(tmp_path / "deep.pt")
+
+
+@pytest.mark.parametrize("metadata", [None, 5, "x", [1]], ids=str)
+def test_metadata_of_somebody_else(model, tmp_path, metadata):
+    (tmp_path / "w.safetensors").write_bytes(serialise(model.state_dict(), {"yolov5": json.dumps(metadata)}))
+    with pytest.raises(FusionError, match=r"w\.safetensors: expected"):
+        load_yolov5(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("names", "found"), [
+    (5, ["class 0", "class 1"]), ("ab", ["class 0", "class 1"]), ([], ["class 0", "class 1"]),
+    ([None, 7], ["None", "7"]), ({"1": "a", "0": "b"}, ["a", "b"]), ({"a": {}, "b": [1]}, ["{}", "[1]"]),
+], ids=str)  # fmt: skip
+def test_names_of_somebody_else(model, tmp_path, names, found):
+    state = model.state_dict()
+    (tmp_path / "w.safetensors").write_bytes(serialise(state, {"yolov5": json.dumps({"names": names})}))
+    torch.save({"state_dict": state, "names": names}, tmp_path / "w.pt")
+    assert load_yolov5(tmp_path / "w.safetensors").names == load_yolov5(tmp_path / "w.pt").names == found
+
+
+@pytest.mark.parametrize("names", [["a"], ["a"] * 3, {0: "a"}], ids=str)
+def test_names_of_another_number(model, tmp_path, names):
+    torch.save({"state_dict": model.state_dict(), "names": names}, tmp_path / "w.pt")
+    with pytest.raises(FusionError, match="A YOLOv5 of 2 classes needs 2 names"):
+        load_yolov5(tmp_path / "w.pt")

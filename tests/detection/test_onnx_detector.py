@@ -1,9 +1,7 @@
 """Detectors in ONNX against plain computations with the network that was exported."""
 
 import csv
-import json
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ from torch import nn
 from fusionlib.data.datasets import letterbox, people
 from fusionlib.data.layouts import read
 from fusionlib.data.pairs import load
+from fusionlib.data.splits import load_rules
 from fusionlib.detection import detect, load_detector, measure, onnx_detector
 from fusionlib.utils.errors import FusionError
 
@@ -183,6 +182,7 @@ def test_other_networks_are_refused(tmp_path):
     fails(Outputs(lambda x: x[:, 0]), r"an output \[1, 64, 96\] for an input \[1, 3, 64, 96\]")
     fails(Outputs(lambda x: (x.flatten(2), x[:, 0] * 2)), "the outputs .*, .*")
     fails(Outputs(lambda x: x.flatten(2)), r"the inputs \[1, 3, 60, 96\]", (60, 96))
+    fails(Outputs(lambda x: x[:, :, :1, 0]), r"the inputs \[1, 3, 4096, 2048\]", (4096, 2048))  # which takes gigabytes
     fails(Toy(), r"the inputs \[1, 3, 0, 96\]", input_names=["x"], dynamic_axes={"x": {2: "height"}})
     fails(Toy(2), "2 classes with 3 names", names="['a', 'b', 'c']")
     trace = tmp_path / "trace"
@@ -214,7 +214,7 @@ def test_yolox_nano_finds_people_as_measured_before(shared):
         pytest.skip("yolox_nano.onnx or the labelled pairs are not in the development data")
     with (labelled / "manifest.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    rules = json.loads((Path(__file__).parents[2] / "data" / "splits" / "rules.json").read_text())
+    rules = load_rules()
     seen = {row["scene"] for row in rows if row["name"] in rules["datasets"]["RoadScene"]["train"]}
     chosen = {row["name"] for row in rows if row["complete"] == "yes" and row["scene"] not in seen}
     pairs = [pair for pair in read(labelled).pairs if pair.name in chosen]

@@ -150,6 +150,33 @@ def test_no_regions_to_ignore_change_nothing():
         assert loss(golden_maps(1), targets, nowhere)[0].item() == pytest.approx(plain[0].item(), rel=1e-6)
 
 
+def test_an_object_of_another_class_without_a_target_costs_nothing():
+    """If the detector is sure, if targets cannot be of that class, and if none is matched there."""
+    maps, targets = golden_maps(3), golden_targets()
+    targets[:, 1] = 0
+    loss = YOLOv5Loss(COCO_ANCHORS, STRIDES, 3)
+    cells = loss.match(SIZES[0], loss.anchors[0], targets)[0]
+    with torch.no_grad():
+        maps[0][0, 0, 1, 1] = torch.tensor([0.0, 0, 0, 0, 5, -5, 5, -5])  # sure of class 1
+        maps[0][0, 0, 1, 3] = torch.tensor([0.0, 0, 0, 0, -2, -5, 5, -5])  # unsure
+        maps[0][tuple(each[0] for each in cells)] = torch.tensor([0.0, 0, 0, 0, 5, -5, 5, -5])  # where a person is
+    gradients = {}
+    for labelled in (None, [0], [0, 1], [0, 1, 2]):
+        for each in maps:
+            each.grad = None
+        total, _ = YOLOv5Loss(COCO_ANCHORS, STRIDES, 3, labelled=labelled)(maps, targets)
+        total.backward()
+        gradients[str(labelled)] = maps[0].grad[..., 4].clone()
+    plain, masked = gradients["None"], gradients["[0]"]
+    assert plain[0, 0, 1, 1] > 0 and masked[0, 0, 1, 1] == 0
+    assert torch.equal(plain == 0, gradients["[0, 1, 2]"] == 0) and gradients["[0, 1]"][0, 0, 1, 1] > 0
+    kept = torch.ones_like(plain, dtype=torch.bool)
+    shown = maps[0][..., 4].sigmoid() * maps[0][..., 5:].sigmoid().amax(-1) >= 0.25
+    kept[shown & (maps[0][..., 5:].argmax(-1) > 0)] = False
+    kept[cells] = True
+    assert torch.equal(masked != 0, kept & (plain != 0)) and not kept.all() and kept[0, 0, 1, 3]
+
+
 def test_half_precision_maps_are_computed_in_float32():
     maps = [m.detach().bfloat16() for m in golden_maps(1)]
     loss = YOLOv5Loss(COCO_ANCHORS, STRIDES, 1)

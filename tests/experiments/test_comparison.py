@@ -16,6 +16,7 @@ from fusionlib.data.splits import Parts
 from fusionlib.experiments import (
     OURS,
     OURS_STAGE_1,
+    ablation,
     find_methods,
     fuse_method,
     measure_method,
@@ -86,6 +87,17 @@ def test_images_and_metrics_are_those_of_the_library(run, parts, pairs):
     frame = measure_method(method, pairs, "tang", ("AG", "SCD"))
     pd.testing.assert_frame_equal(frame, evaluation.evaluate_pairs(iter(fused), pairs, ("AG", "SCD"), "tang"))
     assert frame.attrs["convention"] == "tang" and 0 < frame.attrs["seconds"] < 1
+
+
+def test_the_scenes_of_the_pairs_come_with_the_metrics(run, pairs):
+    (method,) = find_methods(run, ["mean"])
+    known = [replace(pair, scene=scene) for pair, scene in zip(pairs, ("street", "street", ""))]
+    fuse_method(method, known)
+    frame = measure_method(method, known, names=("AG",))
+    assert frame.attrs["scenes"] == {"TNO/a": "street", "TNO/b": "street"}
+    assert evaluation.scenes_of(frame).tolist() == ["street", "street", "MSRS/c"]
+    assert ablation.Outcome([method] * 2, {}, [frame, frame]).mean_scores.attrs == {
+        "convention": "vifb", "scenes": frame.attrs["scenes"]}  # fmt: skip
 
 
 def test_another_method_another_image_or_metric_costs_only_itself(run, parts, pairs, calls):
@@ -294,7 +306,7 @@ def test_ours_are_stage_1_and_what_the_answers_make_of_it(run, parts, pairs, tra
 
 
 def test_ours_need_their_notebooks(run, parts):
-    with pytest.raises(FusionError, match="run notebook 02_fusion_network with the same profile first"):
+    with pytest.raises(FusionError, match="run notebook 02_fusion_network with the same settings first"):
         find_methods(run, ["mean", OURS_STAGE_1])
 
 
@@ -318,3 +330,5 @@ def test_a_table_in_words():
     few = visualization.build(cells, {"better": 6, "alike": 6, OURS: 6}, "caption", OURS)  # four comparisons of 1/32
     assert reading(few).endswith("with numbers. 6 images are too few for a verdict: even if they all agreed, the "
                                  "corrected p of a sign-flip test would be 0.12.")
+    table.attrs["units"] = 6
+    assert "numbers. 9 images of 6 scenes are too few" in reading(table) and reading(table).endswith("would be 0.12.")

@@ -82,7 +82,7 @@ def test_the_figure_has_a_row_for_each_instruction_and_a_colour_for_each_wording
     table = instruction_following.instruction_responses(obedient, pairs)
     axes = visualization.instruction_responses(table).axes[0]
     assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == list(INSTRUCTIONS)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["seen", "unseen"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["seen", "unseen"]
     points = sum(len(each.get_offsets()) for each in axes.collections if len(each.get_offsets()) > 1)
     assert points == len(table)
 

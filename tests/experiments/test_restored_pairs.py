@@ -65,6 +65,17 @@ def test_who_ignores_words_gets_the_same_with_all_of_them(pairs):
     assert "inconclusive" in restoration.explain(table)
 
 
+def test_an_example_has_each_damage_with_the_answers_to_it_and_to_the_next(pairs, listens):
+    rows, answers = restoration.example(listens, pairs[0], STRIPES, level=0.9)
+    for answer, (name, _) in zip(answers, STRIPES, strict=True):
+        assert any(look in answer for look in PHRASES[name][1])
+    clean = ignores(*load(pairs[0]), None)
+    for row in rows:
+        assert list(row) == ["infrared", "visible", DAMAGED, OWN, OTHER, NO_TEXT, "undamaged, stage 1"]
+        assert row[OWN].equal(clean) and row["undamaged, stage 1"].equal(clean)
+        assert row[OTHER].equal(row[DAMAGED]) and row[NO_TEXT].equal(row[DAMAGED]) and not row[DAMAGED].equal(clean)
+
+
 def test_who_listens_is_told_apart(pairs, listens):
     table = restoration.restorations(listens, pairs, STRIPES, (0.4, 0.9), controls={"blind": ignores})
     means = restoration.summarise(table)

@@ -32,3 +32,13 @@ def test_what_is_missing_is_named(tmp_path, images):
         feedback.read_assignment(path, store, ["a", "d"])
     with pytest.raises(FusionError, match="found none for a and 1 others; ask again"):
         feedback.read_assignment(path, feedback.open_store(tmp_path / "other"), ["a", "b"])
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"5", b"null", b"[]", b'["a"]', b'{"a": 5}', b'{"a": null}', b'{"a": ["k"]}', b'{"a": "\xe9"}', b"[" * 100_000,
+], ids=lambda content: str(content)[:20])  # fmt: skip
+def test_keys_that_are_damaged(tmp_path, content):
+    (tmp_path / "assigned.json").write_bytes(content)
+    with pytest.raises(FusionError, match=r"assigned\.json: expected the answers' keys, .*ask again") as error:
+        feedback.read_assignment(tmp_path / "assigned.json", feedback.open_store(tmp_path / "answers"), ["a"])
+    assert "\n" not in str(error.value)

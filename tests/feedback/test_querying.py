@@ -12,6 +12,7 @@ import torch
 from slow import BATCH, Read, Slow, pictures
 
 from fusionlib import feedback
+from fusionlib.data.image_io import LazyImages, write_image
 from fusionlib.feedback import querying
 from fusionlib.feedback.backends import Reply
 from fusionlib.feedback.store import image_fingerprint
@@ -139,6 +140,17 @@ def test_failures_are_told_together_and_a_second_call_asks_about_the_rest_alone(
     assert len(asked(log)) == 20 and len(store) == 16
     assert len(feedback.ask(some, Slow(log), store=store, batch=4)) == 20
     assert asked(log)[20:] == broken
+
+
+def test_an_image_that_cannot_be_read_does_not_keep_the_others_from_being_asked_about(store, log, tmp_path):
+    for name, level in (("a", 0.2), ("c", 0.8)):
+        write_image(tmp_path / f"{name}.png", torch.full((1, 8, 10), level))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    images = LazyImages([tmp_path / f"{name}.png" for name in "abc"])
+    with pytest.raises(FusionError, match=r"1 images got no answer \(b: .*b.png: expected a whole png.*; the answers "
+                                          r"to 2 of 3 images are stored"):
+        feedback.ask(images, Slow(log), store=store, names=list("abc"))
+    assert len(store) == 2 and len(asked(log)) == 2
 
 
 def test_a_back_end_that_is_gone_is_not_asked_to_the_end(store, log):
@@ -299,3 +311,41 @@ def test_the_packaged_encoder_knows_meanings():
     a, b, c = (f.mean(0) for f in encoding.encode(["make it brighter", "increase luminosity", "the cat sleeps"]))
     similarity = torch.nn.functional.cosine_similarity
     assert similarity(a, b, dim=0) > similarity(a, c, dim=0) + 0.2
+
+
+class Files(list):
+    """A sequence in which some images cannot be read."""
+
+    def __getitem__(self, index):
+        if (image := super().__getitem__(index)) is None:
+            raise FusionError(f"{index}.png: cannot be read")
+        return image
+
+
+def test_images_that_cannot_be_read_do_not_end_the_call(images, store, log):
+    """However many of them follow each other; the others are stored, and with a list of problems they are returned."""
+    unread = [None] * querying.MAX_CONSECUTIVE_FAILURES * 2
+    files, problems = Files([images[0], *unread, images[1], images[2]]), []
+    names = [str(index) for index in range(len(files))]
+    with pytest.raises(FusionError, match=rf"{len(unread)} images got no answer \(1: 1.png: cannot be read; 2: "):
+        feedback.ask(files, Slow(log), store=store, names=names, batch=2)
+    assert len(asked(log)) == len(store) == 3
+    answers = feedback.ask(files, Slow(log), store=store, names=names, problems=problems)
+    assert [answer.name for answer in answers] == ["0", names[-2], names[-1]] and len(asked(log)) == 3
+    assert problems == [f"{index}: {index}.png: cannot be read" for index in range(1, len(unread) + 1)]
+    with pytest.raises(FusionError, match="got no answer"):
+        feedback.ask(Files([None]), Slow(log), names=["x"], problems=[])
+
+
+def test_names_and_answers_that_utf_8_cannot_hold(images, store):
+    """Of files of any name, and halves of characters from a server."""
+    class Halves:
+        model, revision, settings, encoder = "m", "", {}, "e"
+
+        def reply(self, images, question):
+            return [Reply("a\ud800", torch.ones(1, 2)) for _ in images]
+
+    feedback.ask(images[:1], Halves(), "\udcff", store, ["\udcff"])
+    assert store.frame()[["name", "text", "question"]].values.tolist() == [["\\udcff", "a\\ud800", "\\udcff"]]
+    assert len(feedback.ask(images[:1], Halves(), "\udcff", store, ["\udcff"])) == len(store) == 1
+    assert feedback.encode(["\ud800", "\u200b"])[1].shape == (1, 384)

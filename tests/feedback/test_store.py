@@ -1,5 +1,6 @@
 """The store: lazy features, two writers, crashes, and files that are missing, damaged or not a store."""
 
+import os
 import pickle
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from slow import Slow, features, pictures
 
 from fusionlib import feedback
@@ -186,3 +188,62 @@ def test_the_fingerprint_is_that_of_the_8_bit_pixels():
     changed[2, 4, 6] += 1 / 255 if pixels[2, 4, 6] < 255 else -1 / 255
     assert len({same, image_fingerprint(changed), image_fingerprint(image.reshape(3, 7, 5))}) == 3
     assert torch.equal(image, pixels / 255)  # left as it was
+
+
+ROWS = {"name": [None, b"x"], "text": [None, b"\xff"], "tokens": ["many", None, 1.5], "seconds": ["long"],
+        "file": [None, 5, "../../x.safetensors", "/etc/passwd", "", ".", "a" * 5000, "a\0"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), [(column, value) for column, values in ROWS.items() for value in values],
+                         ids=lambda value: repr(value)[:20])
+def test_a_row_of_somebody_else(store, column, value):
+    """A table may lack the types that ours has."""
+    (key,) = store.put([answer()])
+    rebuild(store, "CREATE TABLE copy AS SELECT * FROM answers", "DROP TABLE answers",
+            "ALTER TABLE copy RENAME TO answers", (f"UPDATE answers SET {column} = ?", (value,)))
+    with pytest.raises(FusionError, match=rf"answers\.sqlite should hold records .*, but {column} of one is damaged"):
+        feedback.open_store(store.folder).find([key])
+
+
+def rebuild(store, *statements):
+    with sqlite3.connect(store.folder / "answers.sqlite") as base:
+        for statement in statements:
+            base.execute(*statement) if isinstance(statement, tuple) else base.execute(statement)
+    base.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("statements", [
+    ("ALTER TABLE answers RENAME TO rows", "CREATE VIEW answers AS WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL "
+     "SELECT n + 1 FROM endless) SELECT rows.* FROM rows, endless"),
+    ("CREATE TRIGGER gone AFTER INSERT ON answers BEGIN DELETE FROM answers; END",),
+    ("CREATE TABLE other (x)",),
+], ids=["endless view", "trigger", "another table"])
+def test_a_store_with_more_than_its_table(store, statements):
+    store.put([answer()])
+    rebuild(store, *statements)
+    with pytest.raises(FusionError, match=r"answers\.sqlite should have the table answers alone, but has"):
+        len(feedback.open_store(store.folder))
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: t * float("nan"), lambda t: t * float("inf"), lambda t: t[0], lambda t: t[None], lambda t: t[:1],
+    lambda t: torch.cat([t, t]), lambda t: t[:0], lambda t: t[:, :0], lambda t: t[0, 0],
+], ids=["NaN", "infinite", "1D", "3D", "fewer tokens", "more tokens", "no token", "no number", "scalar"])  # fmt: skip
+def test_features_of_somebody_else(store, change):
+    ((key, found),) = store.put([answer(1)]).items()
+    path = store.folder / "features" / store.frame().file[0]
+    save_file({key: change(found.features.half()).contiguous()}, path)
+    with pytest.raises(FusionError, match=rf"{path.name} should hold .*finite numbers of 2 tokens.* delete this file"):
+        _ = found.features
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_features_that_are_a_pipe(store):
+    (key,) = store.put([answer()])
+    path = store.folder / "features" / store.frame().file[0]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.warns(UserWarning, match="lost"):
+        assert store.find([key]) == {}

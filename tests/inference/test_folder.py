@@ -13,6 +13,7 @@ from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference import folder as folders
 from fusionlib.inference import registration
 from fusionlib.inference.folder import fuse_files
+from fusionlib.metrics.evaluation import evaluate_folder
 from fusionlib.utils.errors import FusionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,6 +128,91 @@ def test_names_of_the_visible_pictures_and_patterns(sources):
     assert fuse_files("ir/1_ir.png", "vi/2_vi.png", "one") == [Path("one/2_vi.png")]
 
 
+def test_a_file_is_written_where_one_is_named(sources, tmp_path):
+    assert fuse_files("ir/1.png", "vi/2.png", "deep/fused.png") == [Path("deep/fused.png")]
+    assert [path.name for path in Path("deep").iterdir()] == ["fused.png"]
+    np.testing.assert_array_equal(read_image("deep/fused.png"), fl.fuse("ir/1.png", "vi/2.png"))
+    sources.clear()
+    assert fl.fuse("ir/1.png", "vi/2.png", out="deep/fused.png") == [Path("deep/fused.png")] and sources == []
+    fuse_files("ir/1.png", "vi/1.png", "vi/fused.png")  # beside its source
+    Path("folder.png").mkdir()
+    assert fuse_files("ir/1.png", "vi/2.png", "folder.png") == [Path("folder.png/2.png")]
+    for given, message in [
+        (("ir", "vi", "fused.png"), "fused.png: expected a folder for the fused images of two folders, found the name"),
+        (("ir/1.png", "vi/1.png", "fused.jpg"), r"fused.jpg: expected a folder or a file that ends in \.png, found"),
+        (("ir/1.png", "vi/1.png", "fused.mp4"), r"expected a folder or a file that ends in \.png, found \.mp4"),
+        (("ir/1.png", "vi/1.png", "vi/1.png"), "vi/1.png: expected another file than the sources"),
+    ]:
+        with pytest.raises(FusionError, match=message):
+            fuse_files(*given)
+
+
+def test_a_folder_has_one_infrared_range_which_is_said_once(sources, capfd):
+    starts = (1, 7000), (2, 7100), (3, 7300)
+    raw = [start + np.uint16(4) * read_image(f"ir/{i}.png").astype(np.uint16) for i, start in starts]
+    for i, image in enumerate(raw, start=1):
+        write_image(f"ir/{i}.png", image)
+    low, high = np.percentile(raw, (0.5, 99.5))
+    fuse_files("ir", "vi", "out")
+    said = capfd.readouterr().err
+    assert f"to look at: 1\n  ir: radiometric values: {low:.6g} and {high:.6g} (0.5 and 99.5 % of all images)" in said
+    for i in (1, 2, 3):
+        np.testing.assert_array_equal(
+            read_image(f"out/{i}.png"), fl.fuse(f"ir/{i}.png", f"vi/{i}.png", ir_range=(low, high)))
+    sources.clear()
+    fuse_files("ir", "vi", "out")
+    assert sources == [] and "to look at" not in capfd.readouterr().err
+    fuse_files("ir", "vi", "out", ir_range=(7000, 8000), invert_ir=True)
+    assert sources == ["1", "2", "3"]
+    np.testing.assert_array_equal(
+        read_image("out/2.png"), fl.fuse("ir/2.png", "vi/2.png", ir_range=(7000, 8000), invert_ir=True))
+
+
+def test_transparency_and_floats(sources):
+    visible = read_image("vi/1.png")
+    four = np.dstack([visible, visible[..., 0]])
+    cv2.imwrite("vi/1.png", four[..., [2, 1, 0, 3]])
+    Path("vi/2.png").unlink()
+    cv2.imwrite("vi/2.tif", visible[..., 0] / np.float32(255))
+    fuse_files("ir", "vi", "out")
+    np.testing.assert_array_equal(read_image("out/1.png", alpha=True), fl.fuse("ir/1.png", "vi/1.png"))
+    assert read_image("out/1.png", alpha=True).shape == (14, 19, 4)
+    np.testing.assert_array_equal(
+        read_image("out/2.png"), (fl.fuse("ir/2.png", "vi/2.tif") * 65535).round().astype(np.uint16))
+
+
+def test_swapped_names_and_black_hot_cameras_are_said(sources, capfd, monkeypatch):
+    fuse_files("vi", "ir", "out")
+    said = capfd.readouterr().err
+    assert "vi and ir: by their names, infrared and visible are swapped; exchange" in said
+    assert said.count("in natural colours, unlike the visible image") == 3
+    fuse_files("ir/1.png", "vi/1.png", "one")
+    assert "swapped" not in capfd.readouterr().err
+    fuse_files("vi/1.png", "ir/1.png", "two")
+    assert "vi/1.png and ir/1.png: by their names" in capfd.readouterr().err
+
+    monkeypatch.setattr("fusionlib.data.polarity.is_black_hot", lambda plane: plane.mean() < 0.1)
+    write_image("ir/1.png", np.zeros((14, 19), np.uint8))
+    fuse_files("ir", "vi", "few")  # one of three is chance
+    assert "black-hot" not in capfd.readouterr().err
+    write_image("ir/2.png", np.zeros((14, 19), np.uint8))
+    fuse_files("ir", "vi", "most")
+    assert capfd.readouterr().err.count("black-hot") == 2
+
+
+def test_folders_in_folders_and_a_result_among_the_sources(sources):
+    for i, place in ((1, "day"), (2, "images/night/late")):
+        for folder in ("ir", "vi"):
+            Path(folder, place).mkdir(parents=True)
+            Path(f"{folder}/{i}.png").rename(f"{folder}/{place}/{i}.png")
+    made = [Path(f"ir/out/{name}.png") for name in ("3", "day/1", "night/late/2")]
+    problems = []
+    assert fuse_files("ir", "vi", "ir/out", problems=problems) == made and len(sources) == 3
+    assert fuse_files("ir", "vi", "ir/out", problems=problems) == made and len(sources) == 3 and not problems
+    np.testing.assert_array_equal(read_image(made[1]), fl.fuse("ir/day/1.png", "vi/day/1.png"))
+    assert len(evaluate_folder("ir/out", "ir", "vi", ["AG"], problems=problems)) == 3 and not problems
+
+
 def test_pictures_of_others_are_never_overwritten(sources):
     write_image("out/2.png", read_image("vi/2.png"))
     before, problems = Path("out/2.png").read_bytes(), []
@@ -143,7 +229,7 @@ def test_pictures_of_others_are_never_overwritten(sources):
     (("ir/1.png", "nowhere", "out"), "nowhere: expected a file like its partner, found nothing"),
     (("ir", "nowhere", "out"), "nowhere: expected a folder of images, found nothing"),
     (("ir", "ir", "out"), "the same files"),
-    (("empty", "vi", "out"), "No image name is in both folders: .*a star"),
+    (("empty", "vi", "out"), "No image name is in both folders: .*give folders of images, or two images or videos"),
     (("notes.txt", "vi/1.png", "out"), "expected two images .* or two videos .*, found other files"),
     (("ir", "vi", "notes.txt"), r"notes.txt: cannot be written \("),
     (("ir", "vi", "out", ""), "instruction must be"),

@@ -2,6 +2,7 @@
 
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -48,7 +49,7 @@ def paths(arrays, tmp_path):
 
 
 def network():
-    return models.load(fusing.WEIGHTS / "fusion_network.safetensors")
+    return inference.placed(models.load(fusing.WEIGHTS / "fusion_network.safetensors"))
 
 
 def expected(paths, model=None, text=None):
@@ -186,7 +187,9 @@ def test_coloured_infrared_counts_by_its_luma(arrays):
     visible = arrays[1]
     heat = np.random.default_rng(3).random((HEIGHT, WIDTH, 3))
     luma = heat @ [0.299, 0.587, 0.114]
-    np.testing.assert_allclose(fl.fuse(heat, visible / 255), fl.fuse(luma, visible / 255), atol=1e-6)
+    with pytest.warns(UserWarning, match="^ir: in colour, but in that of no colour map known here, so its luma is"):
+        fused = fl.fuse(heat, visible / 255)
+    np.testing.assert_allclose(fused, fl.fuse(luma, visible / 255), atol=1e-6)
 
 
 def test_instructions_go_through_text_dfh(paths, text_dfh_weights):
@@ -236,7 +239,7 @@ def test_different_sizes_are_refused_and_aligned_on_demand(arrays, paths, monkey
     sentence = r'visible.png: expected 9x7 like its infrared partner ir, found 31x23; .*="features" or "ecc" do it$'
     with pytest.raises(FusionError, match=sentence):
         fl.fuse(ir[:7, :9], paths[1])
-    with pytest.raises(FusionError, match="undo the EXIF orientation"):
+    with pytest.raises(FusionError, match="turn one of them by a quarter"):
         fl.fuse(ir.T, visible)
     with pytest.raises(FusionError, match="align must be one of features, ecc, or None, but is 'sift'"):
         fl.fuse(ir, visible, align="sift")
@@ -248,7 +251,8 @@ def test_different_sizes_are_refused_and_aligned_on_demand(arrays, paths, monkey
 
     def align(ir, visible, method):
         asked.append(method)
-        return interpolate(ir[None], visible.shape[1:])[0], torch.eye(3)
+        scale = torch.tensor([[WIDTH / 9, 0, WIDTH / 18], [0, HEIGHT / 7, HEIGHT / 14], [0, 0, 1]])
+        return interpolate(ir[None], visible.shape[1:])[0], scale - torch.tensor([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
     monkeypatch.setattr(registration, "align", align)
     enlarged = ir[np.arange(HEIGHT) * 7 // HEIGHT][:, np.arange(WIDTH) * 9 // WIDTH]
@@ -266,12 +270,121 @@ def test_a_pair_that_does_not_line_up_is_fused_with_a_warning(arrays, paths, mon
     assert len(record) == 1 and record[0].filename == __file__
 
 
-def test_raw_thermal_values_are_warned_of_and_not_stretched(arrays):
+@pytest.mark.parametrize(("dtype", "low", "span"), [
+    (np.uint16, 0, 16383), (np.uint16, 7000, 2000), (np.uint16, 29000, 2000), (np.int16, -500, 3000),
+    (np.float32, 290, 20), (np.float64, -5, 30),
+])  # fmt: skip
+def test_radiometric_infrared_is_fused_by_its_range_which_is_said(arrays, tmp_path, dtype, low, span):
     ir, visible = arrays
-    raw = ir.astype(np.uint16) * 64  # 14 bits
-    with pytest.warns(UserWarning, match=f"^ir: the 16-bit values reach only {raw.max()} of 65535, .* scale it"):
+    raw = (low + span * (ir / 255)).astype(dtype)
+    limits = np.percentile(raw, (0.5, 99.5))
+    plane = ((raw - limits[0]) / (limits[1] - limits[0])).clip(0, 1)
+    with pytest.warns(UserWarning, match=f"^ir: radiometric values from .*: {limits[0]:.6g} and {limits[1]:.6g} "):
         fused = fl.fuse(raw, visible)
-    np.testing.assert_array_equal(fused, fl.fuse(raw / 65535, visible))
+    assert np.abs(fused.astype(int) - fl.fuse(plane, visible)).max() <= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        given = fl.fuse(raw, visible, ir_range=(low, low + span))
+    assert np.abs(given.astype(int) - fl.fuse(ir, visible)).max() <= (1 if dtype != np.int16 else 2)
+    path = tmp_path / ("raw.png" if dtype == np.uint16 else "raw.tif")
+    cv2.imwrite(str(path), raw)
+    with pytest.warns(UserWarning, match=f"^{path}: radiometric"):
+        np.testing.assert_array_equal(fl.fuse(path, visible), fused)
+    if dtype in (np.uint16, np.float32):
+        with pytest.warns(UserWarning):
+            np.testing.assert_array_equal(fl.fuse(Image.fromarray(raw), visible), fused)
+    if dtype != np.uint16:
+        with pytest.warns(UserWarning):
+            np.testing.assert_array_equal(fl.fuse(torch.from_numpy(raw), visible), fused)
+
+
+@pytest.mark.parametrize(("low", "high"), [(7000, 9000), (29000, 31000), (0, 16383)])
+def test_people_stay_visible_at_every_radiometric_scale(low, high):
+    scene = render(4, seed=1)
+    values = (low + (high - low) * (scene.ir / 255)).round().astype(np.uint16)
+    with pytest.warns(UserWarning, match="become black and white"):
+        fused = fl.fuse(values, scene.visible).astype(float).mean(2)
+    of_gray_levels = fl.fuse(scene.ir, scene.visible).astype(float).mean(2)
+    person = (scene.people > 0) & (scene.ir > 150)
+    contrast, wanted = (image[person].mean() - image[scene.people == 0].mean() for image in (fused, of_gray_levels))
+    assert person.sum() > 500 and wanted > 80 and contrast > 0.95 * wanted
+    assert np.abs(fused - of_gray_levels).mean() < 4
+
+
+def test_a_batch_has_one_range():
+    base = torch.arange(HEIGHT * WIDTH).reshape(1, HEIGHT, WIDTH)
+    ir, visible = torch.stack([base + 7000, base + 8000]).to(torch.int32), torch.rand(2, 3, HEIGHT, WIDTH)
+    low, high = np.percentile(ir, (0.5, 99.5))
+    with pytest.warns(UserWarning, match=r"^ir\[1\]: radiometric .* of all images"):
+        fused = fl.fuse(ir, visible)
+    torch.testing.assert_close(fused, fl.fuse(ir, visible, ir_range=(low, high)))
+
+
+def test_visible_images_of_few_of_16_bits_are_warned_of_and_not_stretched(arrays):
+    ir, visible = arrays
+    for low in (0, 30000):
+        raw = visible.astype(np.uint16) * 64 + low
+        with pytest.warns(UserWarning, match=f"^visible: the 16-bit values span only {np.ptp(raw)} of 65535, .* scale"):
+            fused = fl.fuse(ir, raw)
+        np.testing.assert_allclose(fused, fl.fuse(ir, raw / 65535) * 65535, atol=0.51)
+
+
+def test_black_hot_is_said_and_inverted_on_demand(arrays, monkeypatch):
+    ir, visible = arrays
+    np.testing.assert_array_equal(fl.fuse(255 - ir, visible, invert_ir=True), fl.fuse(1 - (255 - ir) / 255, visible))
+    monkeypatch.setattr("fusionlib.data.polarity.is_black_hot", lambda plane: plane.mean() > 0.9)
+    with pytest.warns(UserWarning, match=r"^ir: warm seems to be dark here \(black-hot\), .* invert_ir=True"):
+        fl.fuse(np.full_like(ir, 250), visible)
+
+
+def test_false_colours_are_undone_and_swapped_images_are_said(arrays):
+    ir, visible = arrays
+    jet = cv2.applyColorMap(ir, cv2.COLORMAP_JET)[..., ::-1]
+    with pytest.warns(UserWarning, match=r"^ir: in false colours \(jet\), which are turned back into gray"):
+        fused = fl.fuse(jet, visible)
+    assert np.abs(fused.astype(int) - fl.fuse(ir, visible)).max() <= 3
+    with pytest.warns(UserWarning, match=r"^ir: in natural colours, unlike the visible image, .* swapped: exchange"):
+        fl.fuse(visible, ir)
+
+
+def test_the_orientation_of_pil_images_and_files_is_applied(arrays, paths, tmp_path):
+    ir, visible = arrays
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = fl.fuse(np.rot90(ir, 3), np.rot90(visible, 3))
+    for name, image in (("ir", ir), ("vi", visible)):
+        Image.fromarray(image).save(tmp_path / f"{name}6.png", exif=exif)
+    files = tmp_path / "ir6.png", tmp_path / "vi6.png"
+    np.testing.assert_array_equal(fl.fuse(*files), turned)
+    fused = fl.fuse(*(Image.open(file) for file in files))
+    assert fused.size == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(fused, turned)
+
+
+def test_transparency_of_files_is_kept(arrays, paths, tmp_path):
+    ir, visible = arrays
+    four = np.dstack([visible, ir[::-1]])
+    Image.fromarray(four).save(tmp_path / "four.png")
+    np.testing.assert_array_equal(fl.fuse(paths[0], tmp_path / "four.png"), np.dstack([fl.fuse(*paths), ir[::-1]]))
+
+
+def test_where_infrared_does_not_reach_the_image_is_the_visible_one(arrays, monkeypatch):
+    ir, visible = arrays
+    whole = fl.fuse(ir, visible)
+    holes = np.dstack([ir, ir, ir, np.full_like(ir, 255)])
+    holes[:9, :, 3] = 0
+    with pytest.warns(UserWarning, match=r"^ir: infrared covers 61% of the visible image, and .* elsewhere"):
+        fused = fl.fuse(holes, visible)
+    np.testing.assert_array_equal(fused[:9], visible[:9])
+    np.testing.assert_array_equal(fused[9:], whole[9:])
+
+    monkeypatch.setattr(registration, "align", lambda *_: (
+        torch.from_numpy(ir)[None] / 255, torch.tensor([[1, 0, 4], [0, 1, 2], [0, 0, 1.0]])))
+    with pytest.warns(UserWarning, match="covers 55%"):
+        fused = fl.fuse(ir[: HEIGHT - 6, : WIDTH - 8], visible, align="ecc")
+    np.testing.assert_array_equal(fused[2:-4, 4:-4], whole[2:-4, 4:-4])
+    for border in (np.s_[:2], np.s_[-4:], np.s_[:, :4], np.s_[:, -4:]):
+        np.testing.assert_array_equal(fused[border], visible[border])
 
 
 @pytest.mark.parametrize(("change", "message"), [

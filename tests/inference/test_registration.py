@@ -7,8 +7,9 @@ import torch
 
 from fusionlib.data import load, read
 from fusionlib.data.synthetic import scene as scenes
+from fusionlib.inference import edge_matching as edges
 from fusionlib.inference import registration
-from fusionlib.inference.registration import Misalignment, align, describe, misalignment
+from fusionlib.inference.registration import Misalignment, align, coverage, describe, misalignment
 from fusionlib.utils.errors import FusionError
 
 SIZE = (240, 320)
@@ -92,8 +93,24 @@ def test_flat_and_tiny_images_count_as_registered(scene):
     ],
 )
 def test_the_sentence(monkeypatch, found, words):
-    monkeypatch.setattr(registration, "misalignment", lambda ir, visible: found)
+    monkeypatch.setattr(registration, "misalignment", lambda ir, visible, thorough: found)
     assert words in describe(None, None)
+
+
+def verdicts(pair, moves):
+    """Of a pair moved in several ways: whether it is described as misaligned, and whether it is found to be so."""
+    pairs = [moved(pair, **move, size=tuple(int(0.8 * n) for n in pair[0].shape))[:2] for move in moves]
+    return [(bool(describe(*each)), misalignment(*each).gross) for each in pairs]
+
+
+MOVES = [{}, dict(dx=4), dict(dx=12), dict(dy=-25), dict(angle=3), dict(angle=-7, dx=8), dict(scale=1.1, dy=5)]
+
+
+def test_small_images_are_enough_to_see_that_a_pair_lines_up(scene, monkeypatch):
+    expected = verdicts(scene, MOVES)
+    assert all(described == found for described, found in expected) and {each[1] for each in expected} == {True, False}
+    monkeypatch.setattr(edges.Comparison, "search", lambda *_: pytest.fail("it is in no doubt"))
+    assert describe(*moved(scene)[:2]) is None
 
 
 # ---- align
@@ -123,6 +140,21 @@ def test_infrared_of_another_size_and_proportion(scene, method):
     assert error(matrix, np.array([[2, 0, 20.5], [0, 2, 0.5], [0, 0, 1]]), (120, 140)) < 2
     # Beyond the frame of the infrared image, its border goes on.
     assert (aligned[0, :, :10] - aligned[0, :, 10:11]).abs().max() < 0.02
+
+
+def test_a_narrower_view_covers_a_part(scene):
+    ir, visible, _ = moved(scene)
+    part = ir[:, 40:200, 60:260].contiguous()
+    _, matrix = align(part, visible)
+    inside = coverage(matrix, part.shape[1:], visible.shape[1:])
+    assert inside.shape == (1, *SIZE) and inside.dtype == torch.bool
+    wanted = torch.zeros(1, *SIZE, dtype=torch.bool)
+    wanted[:, 40:200, 60:260] = True
+    assert (inside != wanted).float().mean() < 0.02
+    assert coverage(torch.eye(3), SIZE, SIZE).all()
+    hole = torch.ones(1, *SIZE, dtype=torch.bool)
+    hole[:, :9] = False
+    assert torch.equal(coverage(torch.eye(3), SIZE, SIZE, hole), hole)
 
 
 def test_the_same_every_time_whatever_the_state_of_the_generators(scene):
@@ -179,6 +211,7 @@ def test_real_pairs(real):
     dx = round(0.05 * size[1])
     found = misalignment(*moved(real, dx=dx, size=size)[:2])
     assert found.gross and np.hypot(found.dx - dx, found.dy) < 0.02 * size[1]
+    assert all(described == found for described, found in verdicts(real, MOVES))
     ir, visible, truth = moved(real, angle=4, scale=1.08, dx=dx, size=size)
     _, matrix = align(ir, visible, "features")
     assert error(matrix, truth, size) < 0.012 * size[1]

@@ -82,6 +82,14 @@ def test_every_layer_needs_its_pixel_of_the_halo(block, variant, monkeypatch):
     assert (inference.fuse(refined, *images, text) - whole).abs().max() > 1e-3
 
 
+def test_a_layout_that_is_faster_gives_the_same_image():
+    refined, images, text = model("wide"), pair((64, 80)), torch.randn(9, TEXT)
+    expected = inference.fuse(refined, *images, text)
+    placed = inference.placed(refined, torch.device("cpu"))
+    assert placed.network.decoder[0][0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(inference.fuse(placed, *images, text), expected, rtol=0, atol=1e-5)
+
+
 def test_words_that_see_only_their_tile_give_another_image(monkeypatch):
     refined, images, text = model("full"), pair((37, 50)), torch.randn(6, TEXT)
     whole = inference.fuse(refined, *images, text)
@@ -116,4 +124,4 @@ def test_memory_is_bounded(variant, size):
         used = pool.submit(peak, variant, size).result()
     result = 3 * 4 * size[0] * size[1] / 1e6
     print(f"{used:.0f} MB, of which the result takes {result:.0f}")
-    assert used < result + 250  # at once, stage 1 would take 4 GB, and Text-DFH 1 GB
+    assert used < result + 500  # at once, stage 1 would take 4 GB, and Text-DFH 1 GB

@@ -1,5 +1,7 @@
 """Metrics over pairs and folders: every way to give images, what is refused, left out and said; and the tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from fusionlib.data.pairs import Pair
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import PAPER
-from fusionlib.metrics.evaluation import evaluate_folder, evaluate_pairs, paired, side_by_side, summary
+from fusionlib.metrics.evaluation import evaluate_folder, evaluate_pairs, paired, scenes_of, side_by_side, summary
 from fusionlib.metrics.statistics import holm, mean_interval, sign_flip_test
 from fusionlib.utils.errors import FusionError
 
@@ -171,6 +173,23 @@ def test_the_summary_is_reproducible_and_seeded():
     frame = frame_of(np.random.default_rng(3).normal(size=30))
     pd.testing.assert_frame_equal(summary(frame), summary(frame))
     assert (summary(frame, seed=1)["low"] != summary(frame)["low"]).all()
+
+
+def test_intervals_and_tests_are_over_the_scenes_of_the_pairs(pairs, fused, tmp_path):
+    """Known from the pairs, kept by a selection of rows, and aligned with the values that are defined."""
+    known = [replace(pair, scene=scene) for pair, scene in zip(pairs, ("s", "s", ""))]
+    assert evaluate_pairs(fused, known, ("AG",)).attrs == {
+        "convention": "vifb", "scenes": {"LLVIP/a": "s", "LLVIP/b": "s"}}  # fmt: skip
+    values = np.array([1, 5, np.nan, 2, 9, 4.0])
+    frame, other = frame_of(values), frame_of([0.0] * 6)
+    for each in (frame, other):
+        each.attrs["scenes"] = {f"LLVIP/{number}": scene for number, scene in enumerate("aabbc")}  # 5 is its own
+    assert scenes_of(frame[1:]).tolist() == [*"abbc", "LLVIP/5"]
+    finite, scenes = values[[0, 1, 3, 4, 5]], [*"aabcd"]
+    assert tuple(summary(frame).loc["LLVIP", "AG"]) == (*mean_interval(finite, scenes=scenes), 5)
+    row = paired({"base": other, "ours": frame}, "base").loc["LLVIP", "ours", "AG"]
+    assert tuple(row[["difference", "low", "high"]]) == mean_interval(finite, scenes=scenes)
+    assert row["p"] == sign_flip_test(finite, scenes=scenes) == 2 / 16 and row["n"] == 5
 
 
 def test_undefined_values_are_left_out_and_counted():

@@ -1,15 +1,24 @@
 """`evaluate`: what it accepts, how it treats colour, batches and types, what it refuses."""
 
+import html
 import math
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+import fusionlib as fl
 from fusionlib import metrics
+from fusionlib.data.image_io import read_image, write_image
+from fusionlib.data.image_types import to_infrared
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import CONVENTIONS, METRICS, PAPER, describe
 from fusionlib.utils.errors import FusionError
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "images"
 IMAGES = {  # 48x50, one of which is the fused image, the others its sources
     "noise": torch.randint(0, 256, (1, 3, 48, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)),
     "dark": torch.randint(0, 3, (1, 1, 48, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)),
@@ -88,6 +97,11 @@ def test_a_table_of_how_to_read_the_numbers():
     assert table.loc["Q_CV", ["better", "range"]].tolist() == ["lower", "0..∞"]
     assert "borrowed" in table.loc["Q_CV", "definition"] and "borrowed" not in table.loc["SSIM", "definition"]
     assert "borrowed" not in "".join(describe(PAPER[:4]).definition)
+    whole = describe(METRICS)
+    shown = repr(whole), html.unescape(whole._repr_html_()), repr(whole["definition"])
+    for definition in whole["definition"]:  # pandas would cut at 50 characters
+        assert all(definition in text for text in shown)
+    assert max(map(len, whole["definition"])) > 50 == pd.get_option("display.max_colwidth")
     with pytest.raises(FusionError, match="Unknown metric 'SIM'"):
         describe(("SIM",))
 
@@ -156,12 +170,48 @@ def test_black_and_flat_images_give_nan_only_where_the_definition_is_0_by_0():
     assert undefined == {"Q_CV", "SCD"}
 
 
+def test_single_images_of_all_types_that_fuse_takes_and_returns(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fused, ir, visible = (image[:1] for image in images)
+    expected = evaluate(fused, ir, visible)
+    arrays = fused[0].permute(1, 2, 0).numpy(), ir[0, 0].numpy(), visible[0].permute(1, 2, 0).numpy()
+    for name, array in zip(("fused", "ir", "visible"), arrays):
+        write_image(f"{name}.png", array)
+    alpha = np.dstack([arrays[0], np.full(arrays[0].shape[:2], 9, np.uint8)])
+    for given in (
+        arrays, ("fused.png", Path("ir.png"), "visible.png"), tuple(map(Image.fromarray, arrays)),
+        (fused[0], ir[0], visible[0]), (fused[0] / 255, ir[0, 0], arrays[2]), (alpha, ir, visible[0]),
+        (arrays[0].astype(np.uint16) * 257, arrays[1] / np.float32(255), visible),
+    ):  # fmt: skip
+        assert_same(evaluate(*given), expected)
+
+
+def test_what_fuse_returns_is_measured(tmp_path):
+    ir, visible = (DOCS / f"{name}.png" for name in ("infrared", "visible"))
+    fused = fl.fuse(ir, visible)
+    values = evaluate(fused, ir, visible)
+    planes = [torch.from_numpy(read_image(path)).reshape(256, 320, -1).permute(2, 0, 1)[None] for path in (ir, visible)]
+    assert_same(values, evaluate(torch.from_numpy(np.asarray(fused)).permute(2, 0, 1)[None], *planes))
+    assert values["SSIM"].shape == (1,)
+
+
+def test_radiometric_infrared_is_read_as_fuse_reads_it_and_said(images):
+    fused, ir, visible = images[0][0], images[1][0, 0].numpy().astype(np.uint16) * 8 + 7000, images[2][0]
+    with pytest.warns(UserWarning, match="infrared: radiometric values from 70.*become black and white") as caught:
+        values = evaluate(fused, ir, visible)
+    assert caught[0].filename == __file__
+    plane = to_infrared(ir, "ir").plane
+    assert_same(values, evaluate(fused[None], plane[None], visible[None]))
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (lambda f, i, v: dict(convention="matlab"), "convention 'matlab': choose one of vifb, tang, cddfuse"),
     (lambda f, i, v: dict(names=("VIFF",)), "Unknown metric 'VIFF': choose from Q_AB/F, Q_CV"),
     (lambda f, i, v: dict(visible=torch.cat((v, v[:, :1]), 1)), "are 2x4x24x30: use .* to drop an alpha"),
-    (lambda f, i, v: dict(fused=f[0]), "fused images must be a tensor .* but are 3x24x30"),
-    (lambda f, i, v: dict(fused=f.numpy()), "fused images must be a tensor .* but are ndarray"),
+    (lambda f, i, v: dict(fused=f[0]), "infrared images are 2x1x24x30 and the fused ones 1x3x24x30"),
+    (lambda f, i, v: dict(fused=f.numpy()), r"fused: expected an array \[H,W\] or .*, found \[2, 3, 24, 30\]"),
+    (lambda f, i, v: dict(fused=[f]), "fused: expected a path, an array, a PIL image or a tensor, found list"),
+    (lambda f, i, v: dict(ir="nowhere.png"), "nowhere.png: cannot be read"),
     (lambda f, i, v: dict(ir=v[:, :2]), "infrared images must be .* but are 2x2x24x30"),
     (lambda f, i, v: dict(visible=v[:0]), "visible images must be .* but are 0x3x24x30"),
     (lambda f, i, v: dict(ir=i[..., :20]), "infrared images are 2x1x24x20 and the fused ones 2x3x24x30"),

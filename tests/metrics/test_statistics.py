@@ -35,6 +35,38 @@ def test_an_interval_of_little(values, expected):
     np.testing.assert_equal(mean_interval(values), expected)
 
 
+def test_scenes_are_drawn_with_all_their_values():
+    """Against the draws taken by hand; the values of a scene together are less than so many independent ones."""
+    values, scenes = np.random.default_rng(5).normal(size=7), [*"abacbba"]
+    counts = np.random.default_rng(2).multinomial(3, [1 / 3] * 3, size=500)
+    means = []
+    for a, b, c in counts:
+        drawn = [*values[[0, 2, 6]]] * a + [*values[[1, 4, 5]]] * b + [values[3]] * c
+        means.append(np.mean(drawn))
+    mean, low, high = mean_interval(values, 500, 2, scenes)
+    np.testing.assert_allclose([mean, low, high], [values.mean(), *np.percentile(means, [2.5, 97.5])], rtol=1e-12)
+    repeated, of_each = np.repeat(values, 9), np.repeat(np.arange(7), 9).astype(str).tolist()
+    wide, narrow = (np.ptp(mean_interval(repeated, scenes=each)[1:]) for each in (of_each, None))
+    assert wide > 2 * narrow
+
+
+def test_the_differences_of_a_scene_have_one_sign():
+    differences, scenes = np.array([3, 1, 2, -1.0, 4]), [*"aabcb"]  # sums 4, 6, -1: |9| of |+-4 +-6 +-1|
+    assert sign_flip_test(differences, scenes=scenes) == 4 / 8  # 11 and 9, twice each
+    assert sign_flip_test([1.0] * 20, scenes=[*"ab"] * 10) == 2 / 4 > sign_flip_test([1.0] * 20)
+
+
+def test_scenes_of_one_image_each_and_a_single_scene_are_as_images():
+    values = np.random.default_rng(6).normal(0.4, size=6)
+    for scenes in ([*"abcdef"], ["a"] * 6):
+        assert mean_interval(values, scenes=scenes) == mean_interval(values)
+        assert sign_flip_test(values, scenes=scenes) == sign_flip_test(values)
+    for function in (mean_interval, sign_flip_test):
+        with pytest.raises(FusionError, match="needs the scene of each of 6 images, found 2"):
+            function(values, scenes=["a", "b"])
+    np.testing.assert_equal(mean_interval([], scenes=[]), (np.nan,) * 3)
+
+
 @pytest.mark.parametrize("n", [2, 5, 13])
 def test_few_differences_are_tested_exactly(n):
     differences = np.random.default_rng(n).normal(1, size=n)

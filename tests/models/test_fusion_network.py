@@ -1,15 +1,22 @@
 """Stage 1: structure, ranges and gradients of the fusion network, its loss, and its weights on disk."""
 
+import json
+import resource
+
 import numpy as np
 import pytest
 import torch
 from kornia.metrics import ssim
+from safetensors import safe_open
+from safetensors.torch import load
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import sobel as scipy_sobel
 
 from fusionlib import models
+from fusionlib.inference.pair import WEIGHTS
 from fusionlib.models import FusionLoss, FusionNetwork, MultiscaleFusionLoss, fusion_loss, sobel
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.tensors import serialise
 
 
 def widths(module):
@@ -184,6 +191,16 @@ def test_losses_by_name():
         fusion_loss("l2")
 
 
+def test_the_same_weights_are_the_same_file(tmp_path):
+    """safetensors puts metadata into random order."""
+    network = FusionNetwork()
+    written = {models.save(network, tmp_path / "w.safetensors").read_bytes() for _ in range(20)}
+    assert len(written) == 1
+    with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
+        assert file.metadata() == {"kind": "FusionNetwork", "config": json.dumps(network.config)}
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in network.state_dict().items())
+
+
 def test_sobel_of_a_step():
     image = torch.zeros(1, 1, 5, 6)
     image[..., 3:] = 1
@@ -234,3 +251,64 @@ def test_nothing_is_passed_on_by_default():
     network.load_state_dict(before)
     network.init_identity(0.0)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+CONFIGS = [None, 5, "x", [], [[1]], True, {"surprise": 1}, {"self": 1}, *(
+    {key: value} for key, values in {
+        "channels": [None, 5, "4,8,8", "abc", [], [4, 8], [4, 8, -8], [4, 8, 7], [4.5, 8, 8], [4, 8, None],
+                     [True, 8, 8], ["a", "b", "c"], [8, 8, 8], [4, 8, 10**6], [10**9] * 3, [4, 8, 10**30],
+                     [float("nan"), 8, 8]],
+        "block": [None, "2", [], {}, 0, -1, 2, 10**6, 10**9, 10**400, float("inf"), float("nan")],
+        "merge": [None, 1, [], {}, "sum"], "norm": [None, [], "layer"], "output": [[1], {}, "relu"],
+    }.items() for value in values)]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config)[:40])
+def test_a_config_of_somebody_else(tmp_path, config):
+    path, network = tmp_path / "w.safetensors", FusionNetwork()
+    config = network.config | config if isinstance(config, dict) else config
+    path.write_bytes(serialise(network.state_dict(), {"kind": "FusionNetwork", "config": json.dumps(config)}))
+    with pytest.raises(FusionError, match=r"w\.safetensors (should name the arguments|does not fit)") as error:
+        models.load(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[" * 100_000, "9" * 5000, "NaN"], ids=lambda text: str(text)[:10])
+def test_a_config_that_is_no_json(tmp_path, text):
+    metadata = {"kind": "FusionNetwork"} | ({} if text is None else {"config": text})
+    (tmp_path / "w.safetensors").write_bytes(serialise(FusionNetwork().state_dict(), metadata))
+    with pytest.raises(FusionError, match="should name the arguments of a FusionNetwork in its config, but does not"):
+        models.load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite(tmp_path, value):
+    network = FusionNetwork()
+    next(network.parameters()).data.view(-1)[0] = value
+    with pytest.raises(FusionError, match="is not finite everywhere"):
+        models.load(models.save(network, tmp_path / "w.safetensors"))
+
+
+def test_a_huge_config_takes_no_memory(tmp_path):
+    """Its 40 GB are never there, and the random numbers are those of before."""
+    path, state = tmp_path / "w.safetensors", torch.get_rng_state()
+    config = json.dumps(FusionNetwork().config | {"channels": [10**4, 10**5, 10**4]})
+    torch.set_rng_state(state)
+    path.write_bytes(serialise({"x": torch.zeros(1)}, {"kind": "FusionNetwork", "config": config}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FusionError, match="does not fit"):
+        models.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # kB
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["fusion_network", "text_dfh"])
+def test_the_packaged_weights_load_as_they_are(name):
+    """Also written again, when only the order of their metadata may change."""
+    network = models.load(WEIGHTS / "fusion_network.safetensors")
+    model = models.load(WEIGHTS / f"{name}.safetensors", network)
+    module = getattr(model, "harmonise", model)
+    with safe_open(WEIGHTS / f"{name}.safetensors", framework="pt") as file:
+        assert all(torch.equal(file.get_tensor(key), value) for key, value in module.state_dict().items())
+        again = load(serialise(module.state_dict(), file.metadata()))
+    assert all(torch.equal(again[key], value) for key, value in module.state_dict().items())

@@ -1,5 +1,7 @@
 """Stage 2: Text-DFH starts as the identity, learns, leaves what is frozen alone, and grows linearly with pixels."""
 
+import json
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from fusionlib.inference.network import streaming_attention
 from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion
 from fusionlib.models.cross_attention import WideLinear, as_tokens
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.tensors import serialise
 
 TEXT = 24
 
@@ -187,3 +190,25 @@ def test_widening_is_a_linear_layer():
     assert torch.allclose(widen(tokens[0]), plain(tokens[0]), atol=1e-6)
     for ours, theirs in zip((tokens[0], *widen.parameters()), (tokens[1], *plain.parameters())):
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [
+    *({"text_dim": value} for value in (None, "x", -1, 0, 1.5, [], {}, [TEXT], 10**9, 10**30, float("nan"))),
+    *({"variant": value} for value in (None, 5, [], {}, "both", "wide")),
+], ids=str)  # fmt: skip
+def test_a_config_of_somebody_else(tmp_path, change):
+    path, model = tmp_path / "w.safetensors", TextGuidedFusion(FusionNetwork(), TEXT)
+    config = model.harmonise["ir"].config | change
+    path.write_bytes(serialise(model.harmonise.state_dict(), {"kind": "TextDFH", "config": json.dumps(config)}))
+    with pytest.raises(FusionError, match=r"w\.safetensors (should name the arguments|does not fit)") as error:
+        models.load(path, model.network)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["text_dim", "variant"])
+def test_a_config_without_an_argument(tmp_path, missing):
+    path, model = tmp_path / "w.safetensors", TextGuidedFusion(FusionNetwork(), TEXT)
+    config = {key: value for key, value in model.harmonise["ir"].config.items() if key != missing}
+    path.write_bytes(serialise(model.harmonise.state_dict(), {"kind": "TextDFH", "config": json.dumps(config)}))
+    with pytest.raises(FusionError, match=f"fits none \\('{missing}'\\)"):
+        models.load(path, model.network)

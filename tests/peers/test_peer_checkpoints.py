@@ -1,11 +1,14 @@
 import hashlib
+import io
 import os
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from fusionlib.detection import load_yolov5
 from fusionlib.peers import PEERS, build
 from fusionlib.peers.sources import SOURCES
 from fusionlib.utils.errors import FusionError
@@ -101,6 +104,18 @@ def test_no_code_of_a_file_is_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_zip_with_compressed_parts_is_not_unpacked(tmp_path):
+    """As torch never writes it: some kilobytes would fill the memory."""
+    plain, packed = tmp_path / "plain.pth", tmp_path / "packed.pth"
+    torch.save({"layer.weight": torch.zeros(1 << 20)}, plain)
+    with zipfile.ZipFile(plain) as parts, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in parts.namelist():
+            target.writestr(name, parts.read(name))
+    assert packed.stat().st_size < plain.stat().st_size / 100
+    with pytest.raises(FusionError, match=r"packed\.pth.*its parts are compressed"):
+        build("DATFuse", weights=packed)
+
+
 def test_files_that_are_no_weights(tmp_path):
     torch.save(build("LRRNet").state_dict(), tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
@@ -130,3 +145,58 @@ def test_official_files(shared, name):
     found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     assert found == SOURCES[name].sha256
     assert isinstance(build(name, folder), PEERS[name])
+
+
+def pickled(*opcodes):
+    """A file as torch saves it, with another pickle in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("a/data.pkl", b"\x80\x02" + b"".join(opcodes) + b".")
+        file.writestr("a/version", "3\n")
+        file.writestr("a/byteorder", "little")
+    return buffer.getvalue()
+
+
+LAUGHS = [b")q\0", *(b"h%ch%c\x86q%c" % (number - 1, number - 1, number) for number in range(1, 60))]  # 2^59 tuples
+PICKLES = {
+    "nothing": [], "no memo": [b"h\x05"], "a list as key": [b"}]K\x01s"], "odd items": [b"}(K\x01u"],
+    "state of a number": [b"K\x01}b"], "call of a number": [b"K\x01)R"], "a number as storage": [b"K\x01Q"],
+    "huge text": [b"X\xff\xff\xff\x7fa"], "deep": [b")", b"\x85" * 100_000], "shared tuples": LAUGHS,
+    "shared tuples as key": [b"}", *LAUGHS, b"K\x01s"], "no arguments": [b"ctorch._utils\n_rebuild_tensor_v2\n)R"],
+    "wrong arguments": [b"ctorch._utils\n_rebuild_parameter\n(K\x01K\x02K\x03tR"],
+    "a number as dict": [b"ccollections\nOrderedDict\nK\x01\x85R"], "system": [b"cposix\nsystem\nX\x01\0\0\0a\x85R"],
+}  # fmt: skip
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("opcodes", PICKLES.values(), ids=PICKLES)
+def test_pickles_of_somebody_else(tmp_path, opcodes):
+    (tmp_path / "odd.pth").write_bytes(pickled(*opcodes))
+    for read in (lambda path: build("LRRNet", path), load_yolov5):
+        with pytest.raises(FusionError, match=r"odd\.pth") as error:
+            read(tmp_path / "odd.pth")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("key", ["model", "state_dict", "params", "ema"])
+def test_a_dict_in_itself(tmp_path, key):
+    content = {}
+    content |= {key: content, "model": content}
+    torch.save(content, tmp_path / "loop.pth")
+    for read in (lambda path: build("LRRNet", path), load_yolov5):
+        with pytest.raises(FusionError, match=r"loop\.pth"):
+            read(tmp_path / "loop.pth")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("change", [
+    lambda t: t.to("meta"), lambda t: t.to_sparse(), lambda t: t.to(torch.complex64), lambda t: t * torch.nan,
+    lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+], ids=["meta", "sparse", "complex", "NaN", "quantised"])  # fmt: skip
+def test_tensors_of_somebody_else(tmp_path, change):
+    state = build("DATFuse").state_dict()
+    key = next(iter(state))
+    torch.save(state | {key: change(state[key])}, tmp_path / "odd.pth")
+    with pytest.raises(FusionError, match=rf"odd\.pth is damaged or not a weight file \(.*{key}"):
+        build("DATFuse", tmp_path / "odd.pth")

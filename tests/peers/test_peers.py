@@ -1,3 +1,4 @@
+import html
 import subprocess
 import sys
 
@@ -57,6 +58,8 @@ def test_table():
     released = table.loc[NAMES[:13]]
     assert (released.weights != "").all() and (released.licence != "").all() and (released.year >= 2021).all()
     assert table.sha256["DATFuse"].startswith("model_10.pth: 075b6369")
+    page = html.unescape(table._repr_html_())
+    assert all(link in page for links in table.weights for link in links.split()) and "..." not in page
 
 
 def test_networks_are_imported_when_asked_for():

@@ -185,6 +185,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
     pd.testing.assert_frame_equal(*curves)
 
 
+def test_two_folders_in_place_of_a_data_root(root, tmp_path):
+    settings = {"steps": 1, "batch": 2, "crop": 16, "threads": 1}
+    whole = train_peer("DATFuse", root, tmp_path / "root.safetensors", **settings)
+    sides = {"ir": root / "Scenes" / "infrared", "visible": root / "Scenes" / "visible"}
+    given = train_peer("DATFuse", out=tmp_path / "given.safetensors", **sides, **settings)
+    given, whole = load_file(given), load_file(whole)
+    assert all(torch.equal(value, given[key]) for key, value in whole.items())
+    with pytest.raises(FusionError, match="expected either a folder with data sets or both ir and visible"):
+        train_peer("DATFuse", root, tmp_path / "w.safetensors", **sides)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["FusionGAN"], "there is no recipe to train 'FusionGAN': choose among AUIF, DATFuse"),
     (["mean"], "there is no recipe to train 'mean'"),
@@ -194,8 +205,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root, tmp_path, monkeypa
     (["LRRNet", "--vgg", "nowhere.pth"], "nowhere.pth: "),
     (["TextIF"], "or the folder of CLIP ViT-B/32: give it by --text"),
     (["DATFuse", "--set", "lr=1"], "no setting of a training is called 'lr'; there are batch, crop"),
-    (["DATFuse", "--set", "batch=0"], "batch must be a whole number from 1 on, but is 0"),
-    (["DATFuse", "--steps", "-1"], "steps must be a whole number from 1 on, but is -1"),
+    (["DATFuse", "--set", "batch=0"], "batch must be at least 1 and finite, but is 0"),
+    (["DATFuse", "--steps", "-1"], "steps must be at least 1 and finite, but is -1"),
     (["TextIF", "--set", "crop=40"], "TextIF takes sides in multiples of 16: crop must be one, but is 40"),
     (["DATFuse", "--out", "weights.pth"], "weights.pth: expected the name of a file that ends in .safetensors"),
 ])
@@ -213,3 +224,17 @@ def test_files_of_the_wrong_kind_are_refused(files, tmp_path):
         helper("TextIF", files["vgg"])
     with pytest.raises(FusionError, match="expected data sets with folders"):
         train_peer("DATFuse", tmp_path, tmp_path / "w.safetensors")
+
+
+def test_two_folders_of_the_working_folder_and_what_is_not_used(root, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cam1").symlink_to(root / "Scenes" / "infrared")
+    first, *others = sorted((root / "Scenes" / "visible" / "train").iterdir())
+    (tmp_path / "cam2" / "train").mkdir(parents=True)
+    for path in others:
+        (tmp_path / "cam2" / "train" / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    settings = ["--set", "batch=2", "crop=16", "threads=1", "--steps", "1", "--out", "w.safetensors"]
+    assert main(["train-peer", "DATFuse", "--ir", "cam1", "--visible", "./cam2", *settings]) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("w.safetensors\n") and (tmp_path / "w.safetensors").is_file()
+    assert "not used: 2\n" in said.err and f"found none called train/{first.stem}; add it or remove this" in said.err

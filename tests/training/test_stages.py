@@ -176,6 +176,19 @@ def test_stage_2_trains_text_dfh_and_moves_nothing_frozen(pairs, parts, tmp_path
     assert {"detection", "fidelity", "box", "obj", "cls", "validation detection"} <= set(curves.columns)
 
 
+def test_stage_2_keeps_the_epoch_with_the_lowest_validation_loss(pairs, parts, tmp_path):
+    """Here the second of four, since the learning rate then moves the network away from it."""
+    settings = replace(SETTINGS, dfh_epochs=4, dfh_lr=0.3)
+    model = stage_2(pairs, parts, tmp_path, settings)
+    losses = pd.read_csv(tmp_path / "curves.csv")["validation total"]
+    assert losses.idxmin() < 3
+    best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
+    state = model.harmonise.state_dict()
+    assert all(torch.equal(best[name], last[name]) and torch.equal(best[name], state[name].cpu()) for name in best)
+    shorter = stage_2(pairs, parts, tmp_path / "one", replace(settings, dfh_epochs=1))
+    assert any(not torch.equal(shorter.harmonise.state_dict()[name], state[name]) for name in state)
+
+
 def test_the_balance_of_the_stage_2_loss_does_not_depend_on_the_batch(pairs, parts):
     network, detector, texts = parts
     losses = text_dfh.DetectionObjective(detector, fidelity=2.0)

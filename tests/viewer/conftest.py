@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fusionlib as fl
+from benchmarks.browser import CHROMIUM
 from fusionlib import experiments, feedback, models
 from fusionlib.feedback.text_encoder import DIM, encode
 from fusionlib.inference import network as inference
@@ -25,7 +26,8 @@ def run(tmp_path_factory):
     taught = fl.detection.load_yolov5(SCENE_DETECTOR)
     taught.model[-1].m[0].weight.data[:, ::2] = 0
     fl.detection.save_yolov5(taught, judge)
-    run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6, held_out_detector=str(judge))
+    run = fl.experiments.run.open_run("quick", out=folder, scenes_train=2, scenes_test=6, held_out_detector=str(judge),
+                                         instruction_steps=1)  # as if its Text-DFH had learned instructions
     fl.data.synthetic.scene.write(run.data_root / "Scenes", 2, 6, 0)
     data = run.stage("01_data")
     split = fl.data.choose(fl.data.read(run.data_root).pairs)
@@ -62,6 +64,18 @@ def run(tmp_path_factory):
     experiments.fuse_method(mean, test)
     experiments.measure_method(mean, test)
     return run
+
+
+@pytest.fixture
+def chromium():
+    """Chromium, driven by Playwright; tests are skipped where either is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 import fusionlib as fl
 from fusionlib import metrics
+from fusionlib.data import manifests
 from fusionlib.data.datasets import people
 from fusionlib.experiments.run import reopen
 from fusionlib.utils.errors import FusionError
@@ -72,13 +74,35 @@ def test_folders_that_share_names_are_panes(tmp_path):
         for name in names:
             write(tmp_path / pane / f"{name}.png")
     gallery = from_folder(tmp_path)
-    assert gallery.panes == ["ir", "vi", "fused"] and gallery.sources == ("ir", "vi")
+    assert gallery.panes == ["infrared", "visible", "fused"] and gallery.sources == ("infrared", "visible")
+    assert not any(entry.makes_fused for entry in gallery.entries)
+    name = tmp_path.name
     assert {entry.name: sorted(entry.images) for entry in gallery.entries} == {
-        "a": ["fused", "ir", "vi"], "b": ["ir", "vi"], "c": ["fused"]}  # fmt: skip
+        f"{name}/a": ["fused", "infrared", "visible"], f"{name}/b": ["infrared", "visible"], f"{name}/c": ["fused"]}
     handler = RequestHandler(gallery, Networks())
     assert [image.shape for image in handler.sources(0)] == [(1, 8, 10), (3, 8, 10)]
     with pytest.raises(FusionError, match="expected an infrared and a visible image"):
         handler.sources(2)
+
+
+def test_pairs_of_data_sets_are_entries_with_their_labels(tmp_path):
+    for number, part in enumerate(("train", "test")):
+        for side in ("ir", "vi", "fused"):
+            write(tmp_path / "sets" / "MSRS" / part / side / "1.png", number / 3)
+    (tmp_path / "sets" / "MSRS" / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "sets" / "MSRS" / "labels" / "train" / "1.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .5 .5\n")
+    write(tmp_path / "sets" / "MSRS" / "test" / "ir" / "2.png")
+    write(tmp_path / "sets" / "notes" / "a.png")
+    gallery = from_folder(tmp_path / "sets")
+    panes = ["infrared", "visible", "fused"]
+    assert gallery.panes == [*panes, "image"] and gallery.sources == ("infrared", "visible")
+    assert [(entry.name, entry.group, list(entry.images)) for entry in gallery.entries] == [
+        ("MSRS/train/1", "MSRS train", panes), ("MSRS/test/1", "MSRS test", panes),
+        ("MSRS/test/2", "MSRS test", ["infrared"]), ("notes/a", "notes", ["image"])]
+    np.testing.assert_array_equal(gallery.entries[0].truth, [[2.5, 2, 7.5, 6]])
+    assert gallery.entries[1].truth is None
+    assert any("2.png: expected its partner visible" in note for note in gallery.notes)
+    assert any("unknown class '1'" in note for note in gallery.notes)
 
 
 def test_other_folders_are_one_pane_and_groups(tmp_path):
@@ -126,3 +150,88 @@ def test_two_folders_are_matched_by_name(tmp_path):
 def test_entry_names_become_file_names():
     assert file_name("LLVIP/test/190001") == "LLVIP_test_190001"
     assert file_name('a "b" <c>/../d') == "a_b_c_.._d" and file_name("///") == "view"
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """A copy of a run, and a function that changes a JSON file in it."""
+    shutil.copytree(run.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("scenes"))
+
+    def change(name, change):
+        path = tmp_path / "copy" / name
+        content = json.loads(path.read_text())
+        change(content)
+        if "train" in content:
+            content["fingerprint"] = manifests._fingerprint(content)
+        path.write_text(json.dumps(content))
+
+    return tmp_path / "copy", change
+
+
+MANIFEST, RECORD = "01_data/manifest.json", "04_text_dfh/provenance.json"
+
+
+@pytest.mark.parametrize("entry", [
+    {"ir": "/etc/passwd.png"}, {"visible": "../../../../etc/x.png"}, {"name": "../../../../escaped"}, {"dataset": None},
+    {"boxes": [[float("nan")] * 4], "classes": ["person"]}, {"boxes": [[0, 0, 1e300, 1]], "classes": ["person"]},
+], ids=str)  # fmt: skip
+def test_a_manifest_of_somebody_else_is_not_shown(copy, entry):
+    folder, change = copy
+    change(MANIFEST, lambda content: content["test"][0].update(entry))
+    with pytest.raises(FusionError, match=r"manifest\.json: ") as error:
+        fl.browse(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [5, None, [1], "x", {"seed": "many"}], ids=str)
+def test_a_record_of_somebody_else(copy, value):
+    """One that is no record of a finished notebook is as good as none; settings that are none are refused."""
+    folder, change = copy
+    change(RECORD, lambda record: record.update(profile=value))
+    if isinstance(value, dict):
+        with pytest.raises(FusionError, match="expected valid settings of a run"):
+            fl.browse(folder)
+    else:
+        assert len(fl.browse(folder).gallery["entries"]) == 8
+
+
+@pytest.mark.parametrize("content", ["5", "null", "[]", '"x"', "[" * 100_000, '{"Scenes/test/000004": 5}', "\xe9"],
+                         ids=lambda content: content[:10])  # fmt: skip
+def test_answers_that_are_damaged_are_a_note(copy, content):
+    folder, _ = copy
+    (folder / "03_mllm_feedback" / "assigned.json").write_bytes(content.encode("latin-1"))
+    viewer = fl.browse(folder)
+    assert [note[:31] for note in viewer.gallery["notes"]] == ["The answers could not be read: "]
+    assert len(viewer.gallery["entries"]) == 8
+
+
+@pytest.mark.parametrize("values", [5, None, [1], "x", {"SSIM": None}, {"SSIM": "x"}], ids=str)
+def test_metrics_that_are_damaged_are_measured_again(copy, run, values):
+    folder, change = copy
+    label = from_run(reopen(run.folder)).entries[0].name
+    change(f"methods/mean/results/{label}.json", lambda record: record["metrics"]["vifb"].update(values=values))
+    gallery = from_run(reopen(folder))
+    assert "mean" not in gallery.entries[0].metrics and "mean" in gallery.entries[1].metrics
+    reply, _ = RequestHandler(gallery, Networks()).measure(0, "mean")
+    assert set(reply["values"]) == set(metrics.conventions.PAPER)
+
+
+def test_features_of_another_width_are_a_sentence(copy, run):
+    folder, _ = copy
+    opened = reopen(folder)
+    handler = RequestHandler(from_run(opened), Networks(opened))
+    answer = handler.gallery.entries[1].answer
+    handler.gallery.entries[1].answer = replace(answer, kept=torch.zeros(answer.tokens, 7))
+    with pytest.raises(FusionError, match="have 7 numbers per token, and this run's Text-DFH was trained on 384"):
+        list(handler.attend({"entry": 1, "word": [0, 3]}))
+
+
+def test_a_pattern_is_a_gallery_too(tmp_path, monkeypatch):
+    for name in ("ir/1.png", "vi/1.png", "ours/1_fused.png", "ours/2_fused.png"):
+        write(tmp_path / "walk" / name)
+    monkeypatch.chdir(tmp_path)
+    viewer = fl.browse("walk/ours/*_fused.png")
+    assert [entry["name"] for entry in viewer.gallery["entries"]] == ["1_fused", "2_fused"]
+    assert len(fl.browse("*/ours").gallery["entries"]) == 2
+    with pytest.raises(FusionError, match=r"nowhere/\*: expected a folder of images"):
+        fl.browse("nowhere/*")

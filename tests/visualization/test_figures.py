@@ -84,22 +84,13 @@ def test_no_labels_and_no_predictions_are_not_the_same_as_none_found():
     assert not visualization.contact_sheet([{"": image}], boxes=[None], predictions=[None]).legends
 
 
-@pytest.mark.parametrize(("region", "corner"), [((10, 10, 60, 50), 1), ((220, 10, 270, 50), 0)])
-def test_the_enlarged_region_is_that_region_in_the_farther_corner(region, corner):
-    image = np.zeros((200, 300))
-    image[region[1]:region[3], region[0]:region[2]] = 0.2
-    figure = visualization.contact_sheet([{"": image}], zoom=[region])
-    np.testing.assert_array_equal(figure.axes[0].child_axes[0].images[0].get_array(), np.full((40, 50, 3), 51))
-    (shown,) = cells(figure)
-    assert (shown[190, [10, 290][corner]] == 51).all() and (shown[190, [290, 10][corner]] == 0).all()
-
-
-def test_with_many_columns_the_same_region_is_enlarged_below_every_image():
+@pytest.mark.parametrize("columns", [1, 7])
+def test_the_same_region_is_enlarged_below_every_image(columns):
     image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8)
-    row = {f"method {i}": image // (i + 1) for i in range(7)}
+    row = {f"method {i}": image // (i + 1) for i in range(columns)}
     box, prediction = np.array([[30, 40, 60, 90]]), np.array([[30, 40, 60, 90, 0.8]])
     figure = visualization.contact_sheet([row], [box], [dict.fromkeys(row, prediction)], [(20, 30, 120, 110)])
-    assert len(figure.axes) == 14 and not any(axes.child_axes for axes in figure.axes)
+    assert len(figure.axes) == 2 * columns
     for (axes, part), shown in zip(zip(figure.axes[::2], figure.axes[1::2]), row.values()):
         np.testing.assert_array_equal(part.images[0].get_array(), shown[30:110, 20:120])
         above, below = axes.get_position(), part.get_position()
@@ -108,6 +99,100 @@ def test_with_many_columns_the_same_region_is_enlarged_below_every_image():
         assert not axes.texts and [text.get_text() for text in part.texts] == [".80"]  # a score is read where it is big
         x0, y0 = part.patches[0].get_xy()
         assert (x0, y0) == (29.5, 39.5) and part.get_xlim()[0] <= x0 and part.get_ylim()[1] <= y0
+
+
+def test_the_region_is_a_quarter_of_the_image_or_as_large_as_the_tallest_person_needs():
+    size = 200, 400
+    assert visualization.region_of([], size) == (150, 75, 250, 125)
+    assert visualization.region_of(torch.tensor([[90.0, 60, 110, 100], [0, 0, 9, 9]]), size) == (50, 55, 150, 105)
+    left, top, right, bottom = visualization.region_of(torch.tensor([[190.0, 50, 210, 150]]), size)
+    assert (top, bottom) == pytest.approx((40, 160)) and (right - left) / 400 == pytest.approx(0.6)
+    assert visualization.region_of(torch.tensor([[0.0, 0, 10, 199]]), size) == (0, 0, 400, 200)
+    cut_off, whole = [350.0, 20, 400, 120], [90.0, 60, 110, 100]
+    assert visualization.region_of(torch.tensor([cut_off, whole]), size) == (50, 55, 150, 105)
+
+
+def test_scores_are_outlined_and_leave_the_person_to_be_seen():
+    image = np.full((400, 400), 0.5)
+    predictions = np.array([[100, 150, 200, 300, 0.9], [300, -20, 350, 80, 0.8], [390, 300, 450, 390, 0.7]])
+    figure = visualization.contact_sheet([{"": image}], None, [{"": predictions}])
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == [".90", ".80"]  # the third lies mostly outside
+    assert all(text.get_bbox_patch() is None and text.get_path_effects() for text in texts)
+    assert texts[0].get_position() == (100, 150) and texts[1].get_position()[1] > 0  # inside the image
+    (shown,) = cells(figure)
+    assert (shown[155:295, 105:195] == 128).all()  # inside of the first box
+    near = np.array([[106, 152, 206, 300, 0.6], [100, 150, 200, 300, 0.9], [108, 154, 200, 296, 0.5]])
+    (axes,) = visualization.contact_sheet([{"": image}], None, [{"": near}]).axes
+    assert [text.get_text() for text in axes.texts] == [".90", ".60"]  # no room for the third
+    assert axes.texts[0].get_position() == (100, 150) and axes.texts[1].get_position()[1] > 300  # below its box
+    small = visualization.contact_sheet([{"": image[:200, :200]}], None, [{"": np.array([[10, 50, 60, 90, 0.9]])}])
+    assert not small.axes[0].texts  # no room for scores
+
+
+def test_differences_have_one_scale_in_gray_levels_and_a_bar():
+    first, second = np.full((200, 200, 3), 100, np.uint8), np.full((200, 200, 3), 90, np.uint8)
+    rows, (scale, label) = visualization.with_differences(
+        [{"a": first, "b": second}, {"a": second, "b": second}, {"a": first}], {"a - b": ("a", "b")})
+    assert [list(row) for row in rows] == [["a", "b", "a - b"], ["a", "b", "a - b"], ["a"]]
+    assert scale.get_clim() == pytest.approx((-12.75, 12.75)) and label.endswith("gray levels of 255, drawn ×20")
+    expected = scale.to_rgba(10.0, bytes=True)[:3]
+    assert (rows[0]["a - b"] == expected).all() and expected[0] > expected[2]  # red where the first is brighter
+    assert (np.ptp(rows[1]["a - b"].astype(int), axis=2) <= 1).all() and rows[1]["a - b"].min() > 240  # white
+    figure = visualization.contact_sheet(rows, bar=(scale, label))
+    *sheet, bar = figure.axes
+    assert len(sheet) == 7 and bar.get_xlabel() == label
+    figure.draw_without_rendering()
+    assert bar.get_tightbbox().y0 >= 0 and bar.get_tightbbox().y1 <= sheet[-1].get_window_extent().y0
+    with pytest.raises(FusionError, match="No row has both images of c - d"):
+        visualization.with_differences(rows, {"c - d": ("c", "d")})
+    with pytest.raises(FusionError, match="a and b have 200x200 and 100x200 pixels"):
+        visualization.with_differences([{"a": first, "b": second[:, :100]}], {"a - b": ("a", "b")})
+
+
+def test_answers_stand_below_their_images_and_fill_the_page():
+    images = [np.full((60, 80), 0.2 * i) for i in range(4)]
+    texts = ["one $a_b$", "two " * 60, "three", "four"]
+    figure = visualization.answers(images, texts, "asked")
+    figure.draw_without_rendering()
+    places = {axes.texts[0].get_text().split()[0]: axes for axes in figure.axes if axes.texts}
+    pictures = [axes for axes in figure.axes if axes.images]
+    assert [axes.images[0].get_array()[0, 0, 0] for axes in pictures] == [0, 51, 102, 153]
+    assert list(places) == ["one", "two", "three", "four"] and places["one"].texts[0].get_text() == r"one \$a_b\$"
+    for picture, text in zip(pictures, places.values()):
+        above, written = picture.get_window_extent(), text.texts[0].get_window_extent()
+        assert above.x0 - 1 <= written.x0 and written.x1 <= above.x1 + 1 and written.y1 <= above.y0 + 1
+        assert written.y0 >= 0
+    assert sum(axes.get_position().width for axes in pictures[:3]) > 0.95
+
+
+def test_the_diagram_has_every_part_and_no_text_leaves_its_block():
+    figure = visualization.method_diagram()
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    texts = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    assert {"IR-Encoder", "VI-Encoder", "F-Decoder", "language\nmodel", "Text-DFH", "YOLOv5"} <= set(texts)
+    blocks = [patch.get_window_extent() for patch in axes.patches]
+    for text, extent in texts.items():
+        assert text in ("query", "key, value") or any(
+            block.x0 <= extent.x0 and extent.x1 <= block.x1 and block.y0 <= extent.y0 and extent.y1 <= block.y1
+            for block in blocks), text  # fmt: skip
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "trained", "frozen", "data", "open in the paper, our choice"]
+
+
+def test_no_legend_lies_over_a_curve():
+    frame = pd.DataFrame({"epoch": range(1, 6), "total": 1.0, "validation total": [1.0, 2, 3, 4, 5]})
+    rates = {name: (np.array([0.02, 1]), np.array([1.0, 0.9])) for name in ("ours", "mean, retrained")}
+    responses = pd.DataFrame({"instruction": ["a", "b"] * 2, "property": "p", "wording": ["seen", "unseen"] * 2,
+                              "change": [50.0, -3, 45, -4]})
+    for figure in (visualization.curves(frame, ["total"]), visualization.miss_rates(rates, "ours"),
+                   visualization.instruction_responses(responses)):  # fmt: skip
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert axes.get_legend() is None
+        assert figure.legends[0].get_window_extent().x0 >= axes.get_window_extent().x1
+        assert figure.bbox.x1 + 1 >= figure.legends[0].get_window_extent().x1
 
 
 def test_columns_beyond_what_fits_follow_below_with_all_rows():
@@ -186,8 +271,8 @@ def test_attention_maps_cover_the_image_in_one_scale():
     assert [axes.get_title() for axes in panels] == ["image", "brighter", "people"]
     for axes, weights in zip(panels[1:], maps):
         heat = axes.images[1]
-        np.testing.assert_array_equal(heat.get_array(), weights)
-        assert heat.get_extent() == [-0.5, 49.5, 39.5, -0.5] and heat.get_clim() == (0, 1)
+        np.testing.assert_allclose(heat.get_array(), weights * 20)  # 1: every pixel alike
+        assert heat.get_extent() == [-0.5, 49.5, 39.5, -0.5] and heat.get_clim() == (0, 20)
     with pytest.raises(FusionError, match="1 words and maps \\(2, 4, 5\\)"):
         visualization.attention(torch.rand(3, 40, 50), maps, ["brighter"])
 
@@ -197,19 +282,31 @@ def test_confusion_is_a_heat_map_of_each_modality_with_the_damages_that_are_foun
                                       ("visible", "haze", 0.4)], names=["modality", "damage", "level"])  # fmt: skip
     table = pd.DataFrame({"stripes": [0.0, 0.8, 0, 0], "haze": [0, 0, 0.1, 0.6], "any": [0, 0.8, 0.1, 0.6],
                           "estimate": np.nan}, rows)  # fmt: skip
-    infrared, visible, *_ = visualization.confusion(table).axes
+    assert visualization.confusion(table).axes[2].get_ylabel() == "fraction of images (0 is left blank)"
+    table.attrs["pairs"] = 4
+    infrared, visible, bar = visualization.confusion(table).axes  # one bar for both
+    assert bar.get_ylabel() == "fraction of 4 images (0 is left blank)"
     assert infrared.get_title().startswith("infrared") and visible.get_title().startswith("visible")
     assert [label.get_text() for label in infrared.get_yticklabels()] == ["none", "stripes 0.5"]
     assert [label.get_text() for label in visible.get_xticklabels()] == ["haze", "any"]
     assert [text.get_text() for text in visible.texts] == ["0.1", "0.1", "0.6", "0.6"]
+    assert [text.get_text() for text in infrared.texts] == ["", "", "0.8", "0.8"]
 
 
 def test_heights_are_shares_of_each_data_set():
     figure = visualization.height_histogram({"LLVIP": [50, 70, 120, 220], "MSRS": [80], "TNO": []})
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["LLVIP (n = 4)", "MSRS (n = 1)",
-                                                                                    "TNO (n = 0)"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["LLVIP (n = 4)", "MSRS (n = 1)", "TNO (n = 0)"]
     highest = sorted(area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections)
     np.testing.assert_allclose(highest, [25, 100])
+
+
+def test_many_data_sets_have_their_own_colours_and_leave_the_chart_its_room():
+    figure = visualization.height_histogram({f"set {index}": [50, 60 + index] for index in range(7)})
+    figure.draw_without_rendering()
+    assert len({patch.get_edgecolor() for patch in figure.legends[0].get_patches()}) == 7
+    assert figure.legends[0].get_window_extent().x0 >= figure.axes[0].get_window_extent().x1
+    assert figure.axes[0].get_position().height > 0.6
 
 
 def test_people_of_one_height_and_no_people_at_all():

@@ -13,6 +13,7 @@ import torch
 from fusionlib import detection
 from fusionlib import visualization as tables
 from fusionlib.metrics import evaluation
+from fusionlib.metrics.statistics import holm, mean_interval, sign_flip_test
 from fusionlib.utils.errors import FusionError
 
 EVIL = "<script>alert(1)</script> & a_b"
@@ -83,12 +84,57 @@ def test_fusion_tables_hold_what_the_statistics_say(frames):
             assert table.loc[method, (metric, "mean")] == pytest.approx(rows[metric].mean(), rel=1e-12)
             assert tuple(table.loc[method, metric][["low", "high"]]) == (low, high)
             if method != "ours":
-                expected = compared.loc[(method, metric), ["difference", "p_holm"]]
-                assert tuple(table.loc[method, metric][["difference", "p"]]) == tuple(expected)
+                expected = compared.loc[(method, metric), ["difference", "low", "high", "p_holm"]]
+                fields = ["difference", "difference low", "difference high", "p"]
+                assert tuple(table.loc[method, metric][fields]) == tuple(expected)
     assert table.loc["lost"].drop("", level=0).isna().all() and np.isnan(table.loc["ours", ("Q_CV", "p")])
     assert table.attrs["higher_is_better"] == {"Q_AB/F": True, "Q_CV": False} and table.attrs["reference"] == "ours"
-    for said in ("on LLVIP", "profile small", "n = 12 image pairs", "convention vifb", "difference to ours", "Holm"):
+    for said in ("on LLVIP", "profile small", "n = 12 image pairs,", "convention vifb", "difference to ours", "Holm",
+                 "interval over images."):  # fmt: skip
         assert said in table.attrs["caption"]
+    assert table.attrs["units"] == 12
+
+
+@pytest.mark.parametrize(("of_image", "said", "over", "units"), [
+    ("aaabbbcccddd", "n = 12 image pairs of 4 scenes,", "scenes", 4),
+    ("a" * 12, "n = 12 image pairs of 1 scene,", "images", 12),
+    ("abcdefghijkl", "n = 12 image pairs,", "images", 12),
+])  # fmt: skip
+def test_the_intervals_of_fusion_tables_are_over_scenes(frames, of_image, said, over, units):
+    known = {f"LLVIP/{number}": scene for number, scene in enumerate(of_image)}
+    for rows in filter(lambda rows: rows is not None, frames.values()):
+        rows.attrs["scenes"] = known
+    table = tables.fusion_table(frames, "LLVIP", "ours")
+    assert said in table.attrs["caption"] and f"interval over {over}." in table.attrs["caption"]
+    assert table.attrs["units"] == units
+    values = frames["ours"].loc["LLVIP", "Q_AB/F"].to_numpy()
+    scenes = None if over == "images" else [*of_image]
+    assert tuple(table.loc["ours", "Q_AB/F"][["mean", "low", "high"]]) == mean_interval(values, scenes=scenes)
+    differences = frames["peer"]["Q_AB/F"].to_numpy() - values
+    row = table.loc["peer", "Q_AB/F"]
+    assert tuple(row[["difference", "difference low", "difference high"]]) == mean_interval(differences, scenes=scenes)
+    p = [sign_flip_test((frames[method] - frames["ours"].loc[["LLVIP"]])[metric], scenes=scenes)
+         for method in ("peer", EVIL) for metric in ("Q_AB/F", "Q_CV")]
+    found = [table.loc[method, (metric, "p")] for method in ("peer", EVIL) for metric in ("Q_AB/F", "Q_CV")]
+    np.testing.assert_allclose(found, holm(p), rtol=1e-12)
+
+
+def test_the_rows_of_several_data_sets_are_taken_together(frames):
+    """As if they were one data set; scenes of the same name in two of them are two scenes where they are named so."""
+    every = {method: rows for method, rows in frames.items() if rows is not None}
+    for rows in every.values():
+        rows.attrs["scenes"] = {f"LLVIP/{number}": f"LLVIP/{scene}" for number, scene in enumerate("aaabbbcccddd")}
+    names = [*dict.fromkeys(next(iter(every.values())).index.get_level_values("dataset"))]
+    assert len(names) > 1
+    table = tables.fusion_table(every, names, "ours", what="Quality")
+    counts = {method: len(rows) for method, rows in every.items()}
+    assert dict(table["", "n"]) == counts and table.attrs["caption"].startswith(f"Quality on {', '.join(names)}, n = ")
+    for method, rows in every.items():
+        assert table.loc[method, ("Q_AB/F", "mean")] == pytest.approx(rows["Q_AB/F"].mean(), rel=1e-12)
+    alone = max(counts.values()) - 12  # images of other data sets, each a scene of its own
+    assert table.attrs["units"] == 4 + alone
+    one = tables.fusion_table(every, "LLVIP", "ours")
+    pd.testing.assert_frame_equal(tables.fusion_table(every, ("LLVIP",), "ours"), one)
 
 
 def test_images_that_a_metric_does_not_define_are_counted_in_the_caption():
@@ -117,8 +163,9 @@ def test_detection_tables_hold_what_the_statistics_say():
     expected = detection.intervals(found["visible"], truths, heights={})
     compared = detection.paired({k: v for k, v in found.items() if v}, "ours", truths, heights={}).loc["visible"]
     for metric in ("mAP@.5", "mAP@.75", "mAP@.5:.95", "R@P.9", "LAMR"):
-        assert tuple(table.loc["visible", metric]) == (*expected.loc[metric, ["value", "low", "high"]],
-                                                       *compared.loc[metric, ["difference", "p_holm"]])
+        assert tuple(table.loc["visible", metric]) == (
+            *expected.loc[metric, ["value", "low", "high"]],
+            *compared.loc[metric, ["difference", "low", "high", "p_holm"]])
     assert list(table.attrs["higher_is_better"].items()) == [
         ("mAP@.5", True), ("mAP@.75", True), ("mAP@.5:.95", True), ("R@P.9", True), ("LAMR", False)]
     assert table.attrs["caption"].startswith("Stock yolov5n.pt on LLVIP, profile quick, n = 8 images with 8 people.")

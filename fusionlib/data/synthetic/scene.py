@@ -18,7 +18,7 @@ from fusionlib.data.synthetic.canvas import Canvas, coverage
 from fusionlib.data.synthetic.plan import Scenery, random_camera, random_light
 from fusionlib.data.synthetic.street import draw_street, random_street
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import write_atomically
+from fusionlib.utils.files import read_json, write_atomically
 
 DRAWING = 1                       # version of the drawing: increase it when the same arguments give another image
 SIZES = ("height", "width"), 64, 4096   # axes, smallest and largest number of pixels
@@ -138,11 +138,8 @@ def write(folder, train: int, test: int, seed: int = 0, size: tuple[int, int] = 
     folder, marker = Path(folder), Path(folder) / "scenes.json"
     check_arguments("synthetic scenes", size, *SIZES, train=train, test=test, seed=seed)
     wanted = {"drawing": DRAWING, "train": int(train), "test": int(test), "seed": int(seed), "size": [*map(int, size)]}
-    try:
-        found = json.loads(marker.read_text()) if marker.exists() else wanted
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or any(found.get(name) != value for name, value in wanted.items()):
+    found = read_json(marker) if marker.exists() else wanted
+    if found is None or any(found.get(name) != value for name, value in wanted.items()):
         raise FusionError(f"{marker}: expected synthetic scenes with {wanted}, found {found}; give another folder, or "
                           "delete this one")
     write_atomically(marker, json.dumps({**wanted, "finished": False}).encode())

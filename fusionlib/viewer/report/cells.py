@@ -1,5 +1,6 @@
 """Executed notebooks as pages: nbconvert's template without scripts and network access, formulas as MathML."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
+from PIL import Image
 from traitlets.config import Config
 
-from fusionlib.experiments.suite import is_still, shrink_picture
+from fusionlib.experiments.publishing import is_still, shrink_picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 TAGS = bleach.ALLOWED_TAGS | set(
@@ -60,7 +62,8 @@ def page(notebook: NotebookNode, title: str, head: str, top: str) -> str:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if is_still(output)]
             for output in cell.outputs:
-                shrink_picture(output.get("data", {}))
+                with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError):  # not shown if no picture
+                    shrink_picture(output.get("data", {}))
     return EXPORTER.from_notebook_node(notebook, {"metadata": {"name": title}, "head": head, "top": top})[0]
 
 

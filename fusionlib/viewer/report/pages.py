@@ -1,18 +1,19 @@
 """Write the report: a folder of pages that need no server or network and can be zipped and sent."""
 
-import re
+import math
 import shutil
 from pathlib import Path
 
 from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from nbformat.v4 import new_notebook
 from PIL import Image
 
-from fusionlib.experiments.suite import EXPORTED
-from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import write_atomically
-from fusionlib.viewer.report import cells, contents
+from fusionlib.experiments.publishing import EXPORTED
+from fusionlib.utils.errors import FusionError, encodable
+from fusionlib.utils.files import read_text, require_regular_file, write_atomically
+from fusionlib.viewer.report import cells, contents, headline
 from fusionlib.visualization.table_export import CSS
 
 INDEX = "index.html"
@@ -32,7 +33,7 @@ def write_report(folder: str | Path, out: str | Path = "", problems: list[str] |
     holds other files or cannot be written.
     """
     run = contents.read(folder)
-    out = Path(out).expanduser() if out else run.folder / "report"
+    out = Path(out).expanduser() if out else contents.own(run, run.folder / "report")
     try:
         _write(run, out)
     except OSError as error:
@@ -54,17 +55,33 @@ def _write(run, out):
         "run": run, "title": f"Run {run.folder.resolve().name}", "shown": shown, "index": INDEX, "mark": Markup(MARK),
         "style": Markup("\n".join(f"{selector} {{ {properties} }}" for selector, properties in CSS)),
     }
-    paths = sorted(path for path in (run.folder / FIGURES).glob("*") if path.suffix in (".png", ".html"))
-    page = environment.get_template("index.html.j2").render(
-        exhibits=[exhibit for path in paths if (exhibit := _exhibit(run, path, out))],
-        data=contents.data_rows(run), settings=contents.settings_rows(run),
-        versions={package: list(values) for package, values in contents.by_value(run, "versions").items()})
-    write_atomically(out / INDEX, page.encode())
     macros = environment.get_template("parts.html.j2").module
     for notebook in shown:
+        _write_page(out / f"{notebook.name}.html", _notebook(run, notebook, macros))
+    paths = sorted(path for path in (run.folder / FIGURES).glob("*") if path.suffix in (".png", ".html"))
+    exhibits = {path.stem: exhibit for path in paths if (exhibit := _exhibit(run, path, out))}
+    figures = {stem: exhibit for stem, exhibit in exhibits.items() if "html" not in exhibit}
+    page = environment.get_template("index.html.j2").render(
+        exhibits=list(exhibits.values()), strip=next(filter(None, map(figures.get, headline.STRIPS)), None),
+        data=contents.data_rows(run), settings=contents.settings_rows(run), changed=contents.changed_rows(run),
+        numbers=headline.numbers(run.folder / FIGURES),
+        versions={package: list(values) for package, values in contents.by_value(run, "versions").items()})
+    _write_page(out / INDEX, page)
+
+
+def _notebook(run, notebook, macros):
+    """The page of a notebook, without its cells if they cannot be shown."""
+    title = f"{notebook.title}, {run.folder.resolve().name}"
+    try:
         top = macros.top(notebook, cells.sections(notebook.content))
-        page = cells.page(notebook.content, f"{notebook.title}, {run.folder.resolve().name}", macros.head(), top)
-        write_atomically(out / f"{notebook.name}.html", page.encode())
+        return cells.page(notebook.content, title, macros.head(), top)
+    except Exception as error:  # nbconvert raises many types for contents that it does not expect
+        run.problems.append(contents.problem(run.folder / f"{notebook.name}.ipynb", "an executed notebook", error))
+        return cells.page(new_notebook(), title, macros.head(), macros.top(notebook, []))
+
+
+def _write_page(path, page):
+    write_atomically(path, encodable(page).encode())
 
 
 def _clear(out):
@@ -82,37 +99,33 @@ def _clear(out):
 
 def _exhibit(run, path, out):
     """Copy the files of a figure (png) or table (html) and return what the page shows; None if it cannot be read."""
+    wanted, mend = "a png image" if path.suffix == ".png" else "a page with a table", "run its notebook again"
     try:
+        files = [contents.own(run, file) for suffix in EXPORTED if (file := path.with_suffix(suffix)).is_file()]
+        require_regular_file(path, wanted)
         if path.suffix == ".png":
             with Image.open(path) as image:
-                image.load()
-            content = {"width": image.width, "height": image.height}
-        elif table := BeautifulSoup(path.read_text(encoding="utf-8", errors="replace"), "html.parser").table:
-            content = {"html": cells.sanitize(str(table))}
+                content = {"width": image.width, "height": image.height}
+                image.verify()  # checks the whole file, and decodes nothing
+        elif table := BeautifulSoup(read_text(path, wanted, mend, headline.LONGEST_TABLE), "html.parser").table:
+            said = table.caption.get_text(" ") if table.caption else ""
+            content = {"html": cells.sanitize(str(table)), "title": headline.first_words(said)}
         else:
             raise ValueError("none")
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged files
-        expected = "png image" if path.suffix == ".png" else "page with a table"
-        run.problems.append(f"{path}: expected a {expected}, found {error}; run its notebook again")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises them all
+        run.problems.append(contents.problem(path, wanted, error))
         return None
-    files = [file for suffix in EXPORTED if (file := path.with_suffix(suffix)).is_file()]
     for file in files:
         shutil.copy(file, out / FIGURES / file.name)
     return content | {
-        "title": _title(path.stem[2:]) or path.stem, "about": run.about(path.name[:2]),
+        "title": content.get("title") or headline.caption(path.stem), "about": run.about(path.name[:2]),
         "notebook": next((n for n in run.notebooks if n.name[:2] == path.name[:2]), None),
         "files": [(file.suffix[1:], f"{FIGURES}/{file.name}") for file in files],
     }
 
 
-def _title(name):
-    """Turn a file name into a heading: _table5_Phantom becomes Table 5 Phantom."""
-    words = re.sub(r"(?<=[a-z])(?=\d)", " ", name.replace("_", " ")).strip()
-    return words[:1].upper() + words[1:]
-
-
 def _duration(seconds):
-    if not isinstance(seconds, (int, float)) or not seconds >= 0:
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

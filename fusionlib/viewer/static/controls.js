@@ -4,6 +4,7 @@
 function listBar(viewer) {
   const { data } = viewer;
   const bar = make("div", { class: "fl-bar" });
+  const open = button("open pair …", "open an infrared and a visible image of your own; or drop both on the viewer", () => viewer.choosePair(), { "data-role": "open-pair" });
   const runs = data.runs.map((name) => [name, name]);
   if (runs.length > 1) bar.append(choice("run", "run", runs, data.run, (name) => viewer.ask({ kind: "open", run: name })));
   else bar.append(make("strong", { class: "fl-title" }, data.title));
@@ -32,6 +33,7 @@ function listBar(viewer) {
       bar.append(choice("image used to filter and sort", "judged", judged.map((name) => [name, `by ${name}`]), viewer.judged, (pane) => viewer.setList({ judged: pane })));
     }
   }
+  bar.append(make("span", { class: "fl-space" }), open);
   return bar;
 }
 
@@ -47,17 +49,26 @@ function viewBar(viewer) {
   };
   const names = data.sources.length ? [...data.panes, INSTRUCTION] : data.panes;
   const panes = make("div", { class: "fl-group", role: "group", "aria-label": "images shown" }, ...names.map(chip));
+  const infrared = data.sources.length ? choice("colours of the infrared image", "palette",
+    [["", "infrared: grey"], ...Object.keys(data.palettes).map((name) => [name, `infrared: ${name}`])], viewer.palette, (name) => viewer.setPalette(name)) : null;
+  viewer.gains = choice("gain of the difference", "gain", GAINS.map((gain) => [gain, `×${gain}`]), viewer.gain, (gain) => viewer.setGain(Number(gain)));
   const mode = (name, text, title) => button(text, title, () => viewer.setMode(name), { "data-mode": name });
   viewer.modes = make("div", { class: "fl-group fl-joined", role: "group", "aria-label": "layout" },
-    mode("side", "side by side", "images side by side (S)"), mode("swipe", "swipe", "two images with a slider between them (S)"));
+    mode("side", "side by side", "images side by side (S)"), mode("swipe", "swipe", "two images with a slider between them (S)"),
+    mode("blink", "blink", "two images in turn (X)"), mode("difference", "difference", "which of two images is brighter, and where (D)"));
   const bar = make("div", { class: "fl-bar" });
-  if (names.length > 1) bar.append(panes, viewer.modes);
+  if (names.length > 1) bar.append(panes, viewer.modes, viewer.gains);
+  if (infrared) bar.append(infrared);
   bar.append(make("span", { class: "fl-space" }));
   if (data.finds || data.entries.some((entry) => entry.truth)) bar.append(boxControls(viewer));
   viewer.percent = make("output", { class: "fl-percent", title: "zoom, in screen pixels per image pixel" });
   bar.append(make("div", { class: "fl-group" }, viewer.percent,
     button("fit", "fit the whole image (0)", () => viewer.zoomTo(1)), button("1:1", "one screen pixel per image pixel", () => viewer.zoomTo(0)),
-    button("save", "save this view as a figure", () => viewer.save()),
+    button("loupe", "enlarge what is under the pointer, in all images (L)", () => viewer.setLoupe(!viewer.loupe), { "data-role": "loupe", "aria-pressed": "false" }),
+    button("full screen", "the viewer alone on the screen (F)", () => viewer.toggleFullScreen(), { "data-role": "full-screen" }),
+    button("save", "save this view as a figure, beside the run or notebook", () => viewer.save()),
+    button("PNG", "download this view as a picture", () => viewer.downloadView(), { "data-role": "download-view" }),
+    data.panes.length > 1 ? button("GIF", "download a GIF that swipes between two images", () => viewer.downloadSwipe(), { "data-role": "download-gif" }) : null,
     button("?", "keyboard shortcuts (?)", () => viewer.toggleHelp(), { class: "fl-help-button" })));
   return bar;
 }
@@ -92,7 +103,8 @@ function boxControls(viewer) {
 
 const KEYS = [
   ["←|→", "previous, next"], ["Home|End", "first, last"], ["1|…|9", "show or hide an image"], ["S", "side by side or swipe"],
-  ["Space", "swipe: hold to see the right image alone"], ["B", "show or hide all boxes"], ["T|P", "ground truth, detections"],
+  ["X|D", "blink, difference of two images"], ["Space", "swipe: hold to see the right image alone; blink: pause"],
+  ["L|F", "loupe, full screen"], ["Shift+1|…|5", "rate the image under the pointer: 1 bad, 5 good; a row of ratings.csv"], ["B", "show or hide all boxes"], ["T|P", "ground truth, detections"],
   ["[|]", "lower, raise the confidence threshold"], ["+|−|0", "zoom in, zoom out, whole image"], ["/", "search"], ["I", "instruction"],
   ["Esc", "leave a text field; hide attention map and help"], ["wheel|drag", "zoom and pan (click an image first, or hold Ctrl)"],
 ];

@@ -12,13 +12,16 @@ class Layer {
     this.shown = null;
   }
 
-  draw(item, label, size) {
+  // table: pseudo-colours in place of the luma, or null.
+  draw(item, label, size, table = null) {
     const { bitmap } = item;
-    if (this.shown !== bitmap) {
+    if (this.shown !== bitmap || this.table !== table) {
       if (this.canvas.width !== bitmap.width) this.canvas.width = bitmap.width;
       if (this.canvas.height !== bitmap.height) this.canvas.height = bitmap.height;
-      this.canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
-      this.shown = bitmap;
+      const context = this.canvas.getContext("2d", { alpha: false });
+      context.drawImage(bitmap, 0, 0);
+      if (table) colour(context, table);
+      [this.shown, this.table] = [bitmap, table];
     }
     this.canvas.setAttribute("aria-label", label);
     this.stage.style.width = `${size[0]}px`;
@@ -47,6 +50,21 @@ class Layer {
     this.stage.style.setProperty("--px", 1 / scale);
     this.stage.classList.toggle("fl-sharp", scale * devicePixelRatio >= 2);
     this.stage.classList.toggle("fl-small", scale * this.stage.offsetWidth < 420); // no room for scores
+    this.placeScores(1 / scale);
+  }
+
+  // Scores stand over their boxes, or below where a higher score is in the way; where both are taken they are left out.
+  placeScores(px) {
+    const taken = [];
+    for (const node of this.svg.querySelectorAll("text")) {
+      const { x, top, bottom } = node.dataset;
+      const free = (y) => taken.every(([a, b]) => Math.abs(a - x) >= 24 * px || Math.abs(b - y) >= 12 * px);
+      const y = [top - 3 * px, +bottom + 11 * px].find(free);
+      node.style.display = y == null ? "none" : "";
+      if (y == null) continue;
+      taken.push([x, y]);
+      node.setAttribute("y", y);
+    }
   }
 
   // truth: boxes, or null; judged: result of `judge`, or null without detections.
@@ -61,26 +79,36 @@ class Layer {
     });
     if (show.found) judged?.shown.forEach((box, index) => {
       rect(box, truth && !judged.right[index] ? "fl-found fl-false" : "fl-found", `detection, score ${box[4].toFixed(2)}`);
-      nodes.push(make("text", { x: box[0], y: box[1], dy: "-0.25em" }, box[4].toFixed(2).slice(1 - (box[4] >= 1))));
+      nodes.push(make("text", { x: box[0], "data-x": box[0], "data-top": box[1], "data-bottom": box[3] },
+        box[4].toFixed(2).slice(1 - (box[4] >= 1))));
     });
     this.svg.replaceChildren(...nodes);
+    this.placeScores(Number(this.stage.style.getPropertyValue("--px")) || 1);
   }
 }
 
 class Frame {
-  // panes: one name, or two to swipe between. on: handlers {drag, wheel, toggle, swipe}.
-  constructor(panes, captions, on) {
+  // panes: one name, or two in the same window. tools: nodes at the end of each caption. on: handlers {drag, wheel,
+  // toggle, point, leave}, and {swipe} where two images have a slider between them.
+  constructor(panes, captions, tools, on) {
     this.panes = panes;
+    this.share = 1;
     this.layers = panes.map(() => new Layer());
     this.captions = captions;
     this.facts = panes.map(() => make("span", { class: "fl-facts" }));
     this.badges = panes.map(() => make("span", { class: "fl-badges" }));
-    this.window = make("div", { class: "fl-window" }, ...this.layers.map((layer) => layer.node));
+    this.values = panes.map(() => make("output", { class: "fl-value", "aria-live": "off" }));
+    this.stars = tools.map(({ stars }) => stars);
+    this.legend = make("output", { class: "fl-value fl-legend", hidden: true });
+    this.mark = make("i", { class: "fl-mark", hidden: true });
+    this.loupe = make("canvas", { class: "fl-loupe", hidden: true, width: 150 * devicePixelRatio, height: 150 * devicePixelRatio });
+    this.window = make("div", { class: "fl-window" }, ...this.layers.map((layer) => layer.node), this.mark, ...this.values, this.legend, this.loupe);
     const heads = panes.map((pane, index) => make("div", { class: "fl-head" },
-      make("div", { class: "fl-line" }, captions[index], this.facts[index]), this.badges[index]));
+      make("div", { class: "fl-line" }, captions[index], this.facts[index], make("span", { class: "fl-space" }),
+        tools[index].stars, tools[index].save)));
     this.node = make("figure", { class: "fl-frame", "data-panes": panes.join("|") },
-      make("figcaption", {}, ...heads), this.window);
-    if (panes.length === 2) this.window.append(this.slider(on.swipe));
+      make("figcaption", {}, ...heads), this.window, make("div", { class: "fl-below" }, ...this.badges));
+    if (panes.length === 2 && on.swipe) this.window.append(this.slider(on.swipe));
     this.listen(on);
   }
 
@@ -95,6 +123,7 @@ class Frame {
       this.window.classList.add("fl-dragged");
     });
     this.window.addEventListener("pointermove", (event) => {
+      on.point(this, ...this.at(event));
       if (!last) return;
       on.drag(this, event.clientX - last[0], event.clientY - last[1]);
       last = [event.clientX, event.clientY];
@@ -102,6 +131,7 @@ class Frame {
     const end = () => { last = null; this.window.classList.remove("fl-dragged"); };
     this.window.addEventListener("pointerup", end);
     this.window.addEventListener("pointercancel", end);
+    this.window.addEventListener("pointerleave", () => on.leave());
     this.window.addEventListener("wheel", (event) => on.wheel(this, event, ...this.at(event)), { passive: false });
     this.window.addEventListener("dblclick", (event) => on.toggle(this, ...this.at(event)));
   }
@@ -134,10 +164,12 @@ class Frame {
 
   setShare(share) {
     this.share = share;
-    if (!this.handle) return;
+    if (this.panes.length < 2) return;
+    this.node.dataset.front = share >= 0.5 ? "0" : "1";
     const percent = `${100 * share}%`;
     this.layers[0].node.style.clipPath = `inset(0 calc(100% - ${percent}) 0 0)`;
     this.layers[1].node.style.clipPath = `inset(0 0 0 ${percent})`;
+    if (!this.handle) return;
     this.handle.style.left = percent;
     this.handle.setAttribute("aria-valuenow", Math.round(100 * share));
   }

@@ -42,14 +42,15 @@ class View {
   }
 }
 
-// Number of columns and width of the windows within [width, height] pixels; another row must make them 5 % wider.
+// Number of columns and height of the windows, which fill the width, within [width, height] pixels: so that the images
+// are largest; another row must make them 5 % wider.
 function arrange(count, [width, height], aspect, gap, caption) {
-  let best = { columns: 1, cell: 0 };
+  let best = { columns: 1, height: 0, cell: 0 };
   for (let rows = 1; rows <= count; rows++) {
     const columns = Math.ceil(count / rows);
     const high = (height - rows * caption - (rows - 1) * gap) / rows;
     const cell = Math.floor(Math.min((width - (columns - 1) * gap) / columns, Math.max(high, 80) / aspect));
-    if (cell > 1.05 * best.cell) best = { columns, cell };
+    if (cell > 1.05 * best.cell) best = { columns, height: Math.round(cell * aspect), cell };
   }
   return best;
 }

@@ -15,6 +15,8 @@ const handlers = {
     } else if (kind === "attention") {
       if (entry === this.at && String(content.word) === String(this.word)) this.setAttention(this.word, buffers[0]);
     } else if (kind === "saved") this.say(`saved as ${content.path}, and as PDF`);
+    else if (kind === "file") { download(content.name, new Blob([buffers[0]])); this.say(`downloaded ${content.name}`); }
+    else if (kind === "rated") this.receiveRating(content);
     else if (kind === "problem") this.receiveProblem(content, key);
   },
 
@@ -34,11 +36,11 @@ const handlers = {
     if (number !== this.data.number) return;
     if (pane === INSTRUCTION) {
       this.instructed = null;
-      this.instructionPanel.say(`refined in ${content.milliseconds} ms at ${width}×${height}`);
+      this.instructionPanel.say(`refined in ${content.milliseconds} ms at ${width}×${height} by ${this.data.answers_from}${content.advice ? `; auto: ${content.advice}` : ""}`);
       for (const results of [this.people, this.measures, this.lost]) results.delete(key);
       if (content.last) this.finished = entry;
     } else this.waiting.delete(key);
-    if (entry === this.at) this.show();
+    if (entry === this.at) { this.show(); this.pointAgain(); }
     else this.pump();
   },
 

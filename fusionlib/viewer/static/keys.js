@@ -18,12 +18,23 @@ const keys = {
       "+": () => this.zoomBy(1.25), "=": () => this.zoomBy(1.25), "-": () => this.zoomBy(0.8), 0: () => this.zoomTo(1),
       "/": () => this.search?.focus(), i: () => this.instructionPanel?.field.focus(), "?": () => this.toggleHelp(),
       Escape: () => { this.setAttention(null); this.help.hidden = true; },
-      " ": () => { if (this.mode === "swipe") this.frames.forEach((frame) => frame.setShare(0)); },
-    }[event.key] ?? (/^[1-9]$/.test(event.key) && this.data.panes[event.key - 1] && (() => this.togglePane(this.data.panes[event.key - 1])));
+      x: () => this.setMode(this.mode === "blink" ? "side" : "blink"), d: () => this.setMode(this.mode === "difference" ? "side" : "difference"),
+      l: () => this.setLoupe(!this.loupe), f: () => this.toggleFullScreen(),
+      " ": () => {
+        if (this.mode === "swipe") this.frames.forEach((frame) => frame.setShare(0));
+        else if (this.mode === "blink") this.blink(!this.blinking);
+      },
+    }[event.key] ?? this.ratingOf(event) ?? (/^[1-9]$/.test(event.key) && this.data.panes[event.key - 1] && (() => this.togglePane(this.data.panes[event.key - 1])));
     if (!act || (range && event.key.startsWith("Arrow")) || (event.key === " " && event.target !== this.root)) return;
     event.preventDefault();
     event.stopPropagation();
     act();
+  },
+
+  // Shift and a digit, whatever the keyboard writes then.
+  ratingOf(event) {
+    const score = event.shiftKey && Number(/^Digit([1-5])$/.exec(event.code)?.[1]);
+    return score ? () => this.rate(score) : undefined;
   },
 
   keyUp(event) {

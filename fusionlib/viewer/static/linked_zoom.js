@@ -4,13 +4,15 @@ const linkedZoom = {
   layout() {
     const size = this.size, aspect = size[1] / size[0], width = this.area.clientWidth;
     if (!width || !this.frames.length) return;
-    const shape = [width, aspect.toFixed(4), innerHeight, this.frames.length].join();
+    const whole = document.fullscreenElement === this.root;
+    const shape = [width, aspect.toFixed(4), innerHeight, this.frames.length, whole].join();
     if (shape !== this.shape) {
       this.shape = shape;
       const caption = this.data.sources.length ? 44 : 28;
-      const { columns, cell } = arrange(this.frames.length, [width, Math.max(360, innerHeight - 400)], aspect, 8, caption);
-      this.area.style.gridTemplateColumns = `repeat(${columns}, ${cell}px)`;
-      this.frames.forEach((frame) => { frame.window.style.height = `${Math.round(cell * aspect)}px`; });
+      const room = [width, Math.max(360, innerHeight - (whole ? 280 : 340))];
+      const { columns, height } = arrange(this.frames.length, room, aspect, 8, caption);
+      this.area.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+      this.frames.forEach((frame) => { frame.window.style.height = `${height}px`; });
     }
     this.place();
   },
@@ -27,6 +29,7 @@ const linkedZoom = {
     this.percent.value = `${Math.round(100 * percent)}%`;
     this.enlarged = percent > 1.5 || (this.view.zoom > 1.02 && percent * Math.max(...size) > 1920);
     if (this.enlarged) this.sharpen();
+    this.pointAgain();
   },
 
   pixelZoom(frame) { return 1 / devicePixelRatio / this.view.fitScale(frame.size, this.size); },

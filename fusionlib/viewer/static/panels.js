@@ -108,14 +108,14 @@ class Instruction {
   constructor(viewer) {
     const list = `fl-examples-${Math.random().toString(36).slice(2)}`;
     this.later = debounce(() => viewer.instruct(this.field.value.trim()), 500);
-    this.field = make("input", { type: "text", "data-role": "instruction", list, placeholder: "describe a change, for example: " + viewer.data.examples[0],
+    this.field = make("input", { type: "text", "data-role": "instruction", list, placeholder: "describe a change in words, or auto",
       "aria-label": "instruction", onfocus: () => { if (!this.warm) viewer.ask({ kind: "warm" }); this.warm = true; },
       oninput: () => this.later(), onkeydown: (event) => {
         if (event.key !== "Enter") return;
         this.later.cancel();
         viewer.instruct(this.field.value.trim());
       } });
-    this.note = make("span", { class: "fl-source", "data-role": "took" });
+    this.note = make("span", { class: "fl-source", "data-role": "took" }, `by ${viewer.data.answers_from}`);
     this.problem = make("p", { class: "fl-problem", hidden: true, role: "alert" });
     this.node = make("section", { class: "fl-panel" }, make("h4", {}, "instruction ", this.note), this.field,
       make("datalist", { id: list }, ...viewer.data.examples.map((text) => make("option", { value: text }))), this.problem);

@@ -1,4 +1,4 @@
-// Captions of the images: boxes, counts of people, metrics.
+// Captions of the images: boxes, counts of people, metrics, ratings.
 
 const statusLine = {
   // Update boxes, counts and metrics of the current entry.
@@ -15,6 +15,7 @@ const statusLine = {
         frame.badges[index].replaceChildren(...this.metricBadges(pane));
       });
     }
+    this.showRatings();
   },
 
   facts(pane, truth, judged) {

@@ -40,18 +40,12 @@ const toolbar = {
   },
 
   togglePane(pane) {
-    if (this.mode === "swipe") this.pairOfPanes = this.pairOfPanes.includes(pane) ? this.pairOfPanes : [this.pairOfPanes[1], pane];
+    if (this.paired) this.pairOfPanes = this.pairOfPanes.includes(pane) ? this.pairOfPanes : [this.pairOfPanes[1], pane];
     else {
       const others = this.shownPanes.filter((name) => name !== pane);
       const order = [...this.data.panes, INSTRUCTION];
       if (others.length) this.shownPanes = others.length < this.shownPanes.length ? others : order.filter((name) => name === pane || others.includes(name));
     }
-    this.buildFrames();
-  },
-
-  setMode(mode) {
-    if (this.data.panes.length < 2) return;
-    this.mode = mode;
     this.buildFrames();
   },
 
@@ -94,12 +88,12 @@ const toolbar = {
     const appears = Boolean(text) !== Boolean(this.instruction);
     this.instruction = text;
     if (appears && text && !this.panes.includes(INSTRUCTION)) {
-      if (this.mode === "swipe") this.pairOfPanes = [this.pairOfPanes[0], INSTRUCTION];
+      if (this.paired) this.pairOfPanes = [this.pairOfPanes[0], INSTRUCTION];
       else this.shownPanes = [...this.shownPanes, INSTRUCTION];
     } else if (appears && !text) {
       this.shownPanes = this.shownPanes.filter((pane) => pane !== INSTRUCTION);
       this.pairOfPanes = this.pairOfPanes.map((pane) => pane === INSTRUCTION ? this.data.panes.at(-1) : pane);
-      this.instructionPanel.say("");
+      this.instructionPanel.say(`by ${this.data.answers_from}`);
     }
     if (text && this.instructed !== this.at) {
       this.instructed = this.at;
@@ -119,12 +113,13 @@ const toolbar = {
   },
 
   setAttention(word, data = null) {
-    if (this.heat) URL.revokeObjectURL(this.heat);
+    const ends = Boolean(this.heat);
+    if (ends) URL.revokeObjectURL(this.heat);
     this.heat = data && URL.createObjectURL(new Blob([data], { type: "image/png" }));
     this.word = word;
     this.answer?.mark(word);
     this.frames?.forEach((frame) => frame.layers.forEach((layer) => layer.setHeat(this.heat)));
-    if (data || word) this.say("");
+    if (data || word || ends) this.say(data ? "attention: purple a little, yellow the most" : "");
   },
 
   save() {
@@ -132,7 +127,12 @@ const toolbar = {
     if (!panes.length) return;
     this.say("saving …");
     this.ask({ kind: "save", entry: this.at, panes, truth: this.boxes.truth, found: this.boxes.found, score: this.score,
-      region: this.view.region(this.frames[0].size, this.size) });
+      word: this.heat ? this.word : null, palette: this.palette, region: this.view.region(this.frames[0].size, this.size) });
+  },
+
+  toggleFullScreen() {
+    if (document.fullscreenElement === this.root) document.exitFullscreen();
+    else this.root.requestFullscreen?.().catch(() => this.say("this page does not allow full screen", true));
   },
 
   toggleHelp() { this.help.hidden = !this.help.hidden; },

@@ -20,7 +20,10 @@ class Viewer {
     this.requestResults = debounce(() => this.askForResults(), 150);
     this.relist = debounce(() => this.list(), 300);
     this.again = debounce(() => this.instruct(this.instruction), 200);
-    this.observer = new ResizeObserver(() => this.layout());
+    this.resized = () => this.layout(); // the height of the page counts, too
+    this.observer = new ResizeObserver(this.resized);
+    addEventListener("resize", this.resized);
+    this.listenForFiles();
     this.reset();
   }
 
@@ -28,9 +31,11 @@ class Viewer {
     this.model.off("msg:custom", this.hear);
     this.model.off("change:gallery", this.changed);
     this.observer.disconnect();
+    removeEventListener("resize", this.resized);
     [this.sharpen, this.requestResults, this.relist, this.again].forEach((call) => call.cancel());
     this.thumbs?.close();
     this.setAttention(null);
+    this.blink(false);
     this.images.clear();
   }
 
@@ -42,7 +47,7 @@ class Viewer {
     this.thumbs?.close();
     this.images.clear();
     Object.assign(this, { waiting: new Set(), failed: new Map(), people: new Map(), lost: new Map(), at: 0, began: 0,
-      group: data.entries[0].group, query: "", filter: "", order: "", instruction: "", shown: "", swept: "", listing: null });
+      pointed: null, inspected: null, made: null, loupe: false, palette: "", gain: 4, group: "", query: "", filter: "", order: "", instruction: "", shown: "", swept: "", listing: null });
     this.measures = new Map(data.entries.flatMap((entry, index) =>
       Object.entries(entry.measures).map(([pane, values]) => [`${index}|${pane}`, values])));
     this.boxes = { truth: true, found: false };
@@ -51,14 +56,20 @@ class Viewer {
     this.share = 0.5;
     const judges = ["refined", "fused", ...data.panes].filter((pane) => data.panes.includes(pane) && this.canJudge(pane));
     this.judged = judges[0] ?? data.panes[0];
-    const { panes } = data.entries[0];
-    this.shownPanes = panes.slice(0, 4);
-    this.pairOfPanes = panes.length > 1 ? [panes.at(panes.length > 3 ? 2 : 0), panes.at(panes.length > 3 ? 3 : -1)] : panes;
+    const start = Math.max(0, data.entries.findIndex(({ name }) => name === this.model.get("entry"))), { panes, group } = data.entries[start];
+    this.group = group;
+    this.choosePanes(panes);
     this.mode = data.panes.length === 2 && !data.sources.length ? "swipe" : "side";
     this.view.fit();
     this.build();
     this.list();
-    this.go(this.listing[0] ?? 0);
+    this.go(start);
+  }
+
+  // The images shown at first of those that an entry has.
+  choosePanes(panes) {
+    this.shownPanes = panes.slice(0, 4);
+    this.pairOfPanes = panes.length > 1 ? [panes.at(panes.length > 3 ? 2 : 0), panes.at(panes.length > 3 ? 3 : -1)] : panes;
   }
 
   canJudge(pane) { return !this.data.sources.includes(pane) || this.data.finds; }
@@ -71,7 +82,8 @@ class Viewer {
     this.status = make("output", { class: "fl-status", "aria-live": "polite" });
     this.name = make("strong", { class: "fl-name", "data-role": "name" });
     this.help = helpPanel();
-    const lower = make("div", { class: "fl-lower" }, this.answer.node);
+    const answers = this.data.entries.some(({ answer }) => answer); // beside the images, if there is room, as they are long
+    const lower = make("div", { class: answers ? "fl-lower fl-long" : "fl-lower" }, this.answer.node);
     if (this.data.sources.length) {
       this.instructionPanel = new Instruction(this);
       lower.append(this.instructionPanel.node);
@@ -81,8 +93,9 @@ class Viewer {
       make("ul", {}, ...this.data.notes.map((note) => make("li", {}, note))));
     this.root.style.setProperty("--truth", this.data.colours.truth);
     this.root.style.setProperty("--found", this.data.colours.found);
+    this.where = make("output", { class: "fl-where", "data-role": "where", "aria-live": "off" });
     const left = make("div", { class: "fl-left" }, this.area,
-      make("div", { class: "fl-under" }, stepper(this), this.name, make("span", { class: "fl-space" }), this.status),
+      make("div", { class: "fl-under" }, stepper(this), this.name, this.where, make("span", { class: "fl-space" }), this.status),
       this.data.entries.length > 1 ? this.thumbs.node : null);
     this.root.replaceChildren(listBar(this), viewBar(this), this.help, make("div", { class: "fl-main" }, left, lower), notes);
     this.observer.disconnect();
@@ -106,31 +119,37 @@ class Viewer {
         this.view.zoomAt(whole ? Math.max(2, this.pixelZoom(frame)) : 1 / this.view.zoom, x, y, frame.size, this.size);
         this.place();
       },
-      swipe: (share) => { this.share = Math.min(1, Math.max(0, share)); this.frames.forEach((frame) => frame.setShare(this.share)); },
+      point: (frame, x, y) => this.point(frame, x, y), leave: () => this.unpoint(),
+      swipe: this.mode === "swipe" && ((share) => { this.share = Math.min(1, Math.max(0, share)); this.frames.forEach((frame) => frame.setShare(this.share)); }),
     };
-    const swipe = this.mode === "swipe" && this.pairOfPanes.length === 2;
+    const { paired } = this, mode = paired ? this.mode : "side";
     const names = [...this.data.panes, ...(this.instruction ? [INSTRUCTION] : [])].map((pane) => [pane, pane]);
-    this.frames = swipe
-      ? [new Frame(this.pairOfPanes, this.pairOfPanes.map((pane, side) => choice("", side ? "right" : "left", names, pane, (chosen) => {
+    const tools = (pane) => ({ stars: this.starsFor(pane), save: button("⤓", `download ${pane} at its full size`, () => this.downloadImage(pane), { class: "fl-get" }) });
+    this.pointed = null;
+    this.frames = paired
+      ? [new Frame(this.pairOfPanes, this.pairOfPanes.map((pane, side) => choice(side ? "right image" : "left image", side ? "right" : "left", names, pane, (chosen) => {
           this.pairOfPanes = this.pairOfPanes.map((old, index) => index === side ? chosen : old);
           this.buildFrames();
-        })), on)]
-      : this.shownPanes.map((pane) => new Frame([pane], [make("strong", {}, pane)], on));
+        })), this.pairOfPanes.map(tools), on)]
+      : this.shownPanes.map((pane) => new Frame([pane], [make("strong", {}, pane)], [tools(pane)], on));
     this.area.replaceChildren(...this.frames.map((frame) => frame.node));
-    this.area.classList.toggle("fl-swiped", swipe);
-    this.frames.forEach((frame) => frame.setShare(this.share));
+    this.area.dataset.mode = mode;
+    this.frames.forEach((frame) => { frame.legend.hidden = mode !== "difference"; });
+    this.gains.hidden = mode !== "difference";
+    this.frames.forEach((frame) => frame.setShare(this.firstShare));
+    this.blink();
     this.chips.forEach((node, pane) => {
       node.setAttribute("aria-pressed", this.panes.includes(pane));
       node.hidden = pane === INSTRUCTION && !this.instruction;
     });
-    this.modes.querySelectorAll("button").forEach((node) => node.setAttribute("aria-pressed", node.dataset.mode === (swipe ? "swipe" : "side")));
+    this.modes.querySelectorAll("button").forEach((node) => node.setAttribute("aria-pressed", node.dataset.mode === mode));
     this.modes.hidden = this.data.panes.length < 2;
     this.shape = "";
     this.layout();
     if (this.listing) this.show();
   }
 
-  get panes() { return this.mode === "swipe" && this.pairOfPanes.length === 2 ? this.pairOfPanes : this.shownPanes; }
+  get panes() { return this.paired ? this.pairOfPanes : this.shownPanes; }
 
   get current() { return this.data.entries[this.at]; }
 
@@ -146,6 +165,10 @@ class Viewer {
   go(index) {
     this.began ||= performance.now();
     this.at = index;
+    if (!this.panes.some((pane) => this.current.panes.includes(pane) || pane === INSTRUCTION)) {
+      this.choosePanes(this.current.panes);
+      this.buildFrames();
+    }
     this.setAttention(null);
     this.name.textContent = this.current.name;
     this.answer.show(this.current.answer);
@@ -160,9 +183,12 @@ class Viewer {
     let complete = true;
     const size = this.lastSize = this.size;
     for (const frame of this.frames) {
+      if (this.mode === "difference") frame.legend.value = this.differenceText;
       frame.panes.forEach((pane, index) => {
         const key = `${this.at}|${pane}`, item = this.images.get(key), layer = frame.layers[index];
-        if (item) layer.draw(item, `${pane} image of ${this.current.name}`, size);
+        const label = `${pane} image of ${this.current.name}`;
+        if (item && this.mode === "difference" && this.paired) layer.draw(this.differenceItem() ?? item, label, size);
+        else if (item) layer.draw(item, label, size, this.tableOf(pane));
         else if (this.failed.has(key)) layer.empty(this.failed.get(key));
         else if (pane !== INSTRUCTION && !this.current.panes.includes(pane)) layer.empty(`this entry has no image “${pane}”`);
         else { layer.wait(pane === INSTRUCTION ? "refining …" : ""); complete = false; }
@@ -192,11 +218,13 @@ class Viewer {
   // Request images: of this entry, then of its neighbours, then at full resolution if enlarged.
   pump() {
     const place = this.listing.indexOf(this.at);
+    const isMade = ([index, pane]) => pane === "fused" && this.data.entries[index].makes_fused; // takes time: not for neighbours
     const near = [this.at, this.listing[place + 1], this.listing[place - 1], this.listing[place + 2]].filter((index) => index != null);
-    const keys = near.flatMap((index) => this.panes.filter((pane) => this.data.entries[index].panes.includes(pane)).map((pane) => [index, pane]));
+    const keys = near.flatMap((index) => this.panes.filter((pane) => this.data.entries[index].panes.includes(pane)).map((pane) => [index, pane]))
+      .filter((key) => key[0] === this.at || !isMade(key));
     this.needed = new Set(keys.map(([index, pane]) => `${index}|${pane}`).concat(`${this.at}|${INSTRUCTION}`));
     const wanted = keys.filter(([index, pane]) => !this.images.has(`${index}|${pane}`)).map((key) => [...key, false]);
-    if (this.enlarged) {
+    if (this.enlarged || this.inspected === this.at) {
       wanted.push(...keys.filter(([index, pane]) => index === this.at && this.images.items.get(`${index}|${pane}`)?.exact === false)
         .map((key) => [...key, true]));
     }
@@ -219,10 +247,15 @@ class Viewer {
     if (measures.length) this.ask({ kind: "measures", entry: this.at, panes: measures });
   }
 
-  measured(pane) { return this.data.sources.length && !this.data.sources.includes(pane); }
+  measured(pane) {
+    const { sources } = this.data;
+    return sources.length && !sources.includes(pane) && sources.every((source) => this.current.panes.includes(source));
+  }
 }
 
-Object.assign(Viewer.prototype, linkedZoom, statusLine, toolbar, handlers, keys);
+for (const topic of [linkedZoom, pairModes, pointer, statusLine, ratings, toolbar, downloads, uploads, handlers, keys]) {
+  Object.defineProperties(Viewer.prototype, Object.getOwnPropertyDescriptors(topic)); // getters, too
+}
 
 function render({ model, el }) {
   const viewer = new Viewer(model, el);
