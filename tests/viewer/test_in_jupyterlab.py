@@ -3,6 +3,7 @@
 The tests share one page, and each continues where the one before stopped.
 """
 
+import itertools
 import re
 from pathlib import Path
 from urllib.error import HTTPError
@@ -12,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 from jupyter_server.serverapp import ServerApp
+from PIL import Image
 from torchvision.ops import box_iou
 
 import fusionlib as fl
@@ -28,6 +30,8 @@ PIXELS = """canvas => { const data = canvas.getContext('2d').getImageData(0, 0, 
   return sum.map(each => each / canvas.width / canvas.height); }"""  # mean R, G, B
 ACTIVE = "index => document.querySelectorAll('.jp-Notebook .jp-Cell')[index]?.classList.contains('jp-mod-active')"
 SHOWN = "document.querySelectorAll('.fl-viewer[data-shown]').length === 3"
+BOXES = """nodes => nodes.map(node => node.getBoundingClientRect()).filter(box => box.width)
+  .map(box => ({x: box.x, y: box.y, width: box.width, height: box.height}))"""  # of what is visible, at one moment
 LISTED = """labels => JSON.stringify([...document.querySelector('.fl-viewer').querySelectorAll('.fl-thumb')]
   .map(each => each.title)) === JSON.stringify(labels)"""
 
@@ -102,7 +106,7 @@ def crowd(pairs):
 
 
 def canvas(viewer, pane):
-    return viewer.locator(f".fl-frame[data-panes='{pane}'] canvas")
+    return viewer.locator(f".fl-frame[data-panes='{pane}'] .fl-stage canvas")
 
 
 def shows(page, label):
@@ -242,7 +246,7 @@ def test_the_help_aligns_keys_and_texts(page, viewer):
     viewer.focus()
     page.keyboard.press("?")
     help_panel = viewer.locator(".fl-help")
-    keys, texts = ([item.bounding_box() for item in help_panel.locator(tag).all()] for tag in ("dt", "dd"))
+    keys, texts = (help_panel.locator(tag).evaluate_all(BOXES) for tag in ("dt", "dd"))
     assert len(keys) == len(texts) > 10
     for key, text in zip(keys, texts):  # JupyterLab's style of definition lists would shift them
         assert abs(key["y"] - text["y"]) < 8 and 0 < text["x"] - (key["x"] + key["width"]) < 40
@@ -250,11 +254,28 @@ def test_the_help_aligns_keys_and_texts(page, viewer):
     assert help_panel.is_hidden()
 
 
-def test_the_slider_swipes(page, viewer):
+@pytest.fixture
+def swipe(page, viewer):
+    """The layout of two images with a slider, which ends with the test even if that fails."""
     viewer.focus()
     page.keyboard.press("s")
+    yield
+    viewer.focus()
+    page.keyboard.press("s")
+    assert viewer.locator(".fl-frame").count() == 4
+
+
+def test_the_slider_swipes(page, viewer, swipe):
+    viewer.locator("[data-role=score]").fill("0.05")
+    viewer.locator("[data-role=found]").check()
     frame, handle = viewer.locator(".fl-frame"), viewer.locator(".fl-handle")
     assert frame.count() == 1 and frame.get_attribute("data-panes") == "fused|refined"
+    page.wait_for_selector(".fl-layer text:visible")
+    scores = viewer.locator(".fl-layer").first.locator("text").evaluate_all(BOXES)
+    assert scores
+    for a, b in itertools.combinations(scores, 2):  # none lies over another, by more than its outline
+        assert min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"]) < 3 or abs(a["y"] - b["y"]) > 10
+    viewer.locator("[data-role=score]").fill("0.25")
     box = viewer.locator(".fl-window").bounding_box()
     handle.hover()
     page.mouse.down()
@@ -267,9 +288,21 @@ def test_the_slider_swipes(page, viewer):
     handle.focus()
     page.keyboard.press("ArrowRight")
     assert int(handle.get_attribute("aria-valuenow")) in (26, 27, 28)
-    viewer.focus()
-    page.keyboard.press("s")
-    assert frame.count() == 4
+
+
+def test_captions_are_level_and_whole_and_images_fit_the_page(page, viewer):
+    frames = viewer.locator(".fl-frame").all()
+    rows = {round(frame.bounding_box()["y"]) for frame in frames}
+    for part in (".fl-line", ".fl-window", ".fl-badges"):
+        assert len({round(frame.locator(part).first.bounding_box()["y"]) for frame in frames}) == len(rows), part
+    for facts in viewer.locator(".fl-facts").all():
+        assert facts.evaluate("node => node.scrollWidth <= node.clientWidth")
+    height = "document.querySelector('.fl-window').clientHeight"
+    before = page.evaluate(height)
+    page.set_viewport_size({"width": 1280, "height": 760})
+    page.wait_for_function(f"{height} < {before}")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function(f"{height} === {before}")
 
 
 def test_zoom_is_linked(page, viewer):
@@ -295,7 +328,7 @@ def test_an_instruction_refines_the_image(page, viewer, run, pairs):
     page.keyboard.press("Enter")
     took = viewer.locator("[data-role=took]")
     page.wait_for_function("document.querySelector('[data-role=took]').textContent.includes(' ms at ')")
-    assert re.fullmatch(r"refined in \d+ ms at 320×256", took.inner_text())
+    assert re.fullmatch(r"refined in \d+ ms at 320×256 by weights of this run", took.inner_text())
     page.wait_for_function("document.querySelector(\".fl-frame[data-panes='instruction'] canvas\").width === 320")
     fused, refined = (canvas(viewer, pane).evaluate(PIXELS) for pane in ("fused", "instruction"))
     assert max(abs(a - b) for a, b in zip(fused, refined)) > 0.5
@@ -310,9 +343,11 @@ def test_a_word_shows_its_attention_map(page, viewer):
     viewer.locator(".fl-word >> text=brighten").click()
     page.wait_for_function("document.querySelector('.fl-heat').naturalWidth > 0")
     assert viewer.locator(".fl-heat:visible").count() == 4
+    status = viewer.locator(".fl-status")
+    assert status.inner_text() == "attention: purple a little, yellow the most"
     viewer.focus()
     page.keyboard.press("Escape")
-    assert viewer.locator(".fl-heat:visible").count() == 0
+    assert viewer.locator(".fl-heat:visible").count() == 0 and status.inner_text() == ""
 
 
 def test_metrics_are_shown_and_the_best_is_marked(page, viewer):
@@ -335,8 +370,152 @@ def test_a_view_is_saved(page, viewer, run):
 def test_names_with_markup_are_shown_as_text(page, quoted):
     other = page.locator(".fl-viewer").nth(2)
     other.scroll_into_view_if_needed()
-    assert other.locator("[data-role=name]").text_content() == quoted[1]
+    assert other.locator("[data-role=name]").text_content().endswith(quoted[1])
     assert quoted[1] in other.locator(".fl-thumb").first.get_attribute("title")
-    assert canvas(other, "ir").evaluate("c => [c.width, c.height]") == [32, 24]
-    np.testing.assert_allclose(canvas(other, "vi").evaluate(PIXELS), [191, 191, 191], atol=1)
+    assert canvas(other, "infrared").evaluate("c => [c.width, c.height]") == [32, 24]
+    np.testing.assert_allclose(canvas(other, "visible").evaluate(PIXELS), [191, 191, 191], atol=1)
+    assert page.evaluate("window.hacked") is None and page.problems == []
+
+
+@pytest.fixture(scope="module")
+def folder_viewer(page):
+    """The third viewer, of a plain folder: infrared is 64 everywhere, visible 191."""
+    viewer = page.locator(".fl-viewer").nth(2)
+    viewer.scroll_into_view_if_needed()
+    return viewer
+
+
+@pytest.fixture(scope="module")
+def fused(quoted):
+    """The fused image of the plain folder, uint8 [24,32,3]."""
+    return fl.fuse(quoted[0] / "ir" / "plain.png", quoted[0] / "vi" / "plain.png")
+
+
+def test_a_plain_folder_shows_the_fused_image_and_fills_the_width(page, folder_viewer, fused):
+    expected = fused.mean((0, 1))
+    playwright.expect(folder_viewer.locator(".fl-frame[data-panes=fused] .fl-waiting")).to_have_count(0)
+    np.testing.assert_allclose(canvas(folder_viewer, "fused").evaluate(PIXELS), expected, atol=1)
+    assert folder_viewer.locator("[data-role=took]").inner_text() == "by weights of the package"
+    boxes = folder_viewer.locator(".fl-window").evaluate_all(BOXES)
+    area = folder_viewer.locator(".fl-frames").bounding_box()
+    assert len(boxes) == 3 and min(box["x"] for box in boxes) == pytest.approx(area["x"], abs=1)
+    right = max(box["x"] + box["width"] for box in boxes)
+    assert right == pytest.approx(area["x"] + area["width"], abs=1)
+
+
+def test_values_under_the_pointer_and_the_loupe(page, folder_viewer, fused):
+    window = folder_viewer.locator(".fl-frame[data-panes=infrared] .fl-window")
+    window.hover()
+    values = folder_viewer.locator(".fl-value:not(.fl-legend)")
+    for value, text in zip(values.all(), ("64", "191", str(fused[12, 16, 0]))):
+        playwright.expect(value).to_have_text(text)  # exact, once the image has come without loss
+    assert re.fullmatch(r"x 1[56], y 1[12]", folder_viewer.locator("[data-role=where]").inner_text())
+    assert folder_viewer.locator(".fl-mark:visible").count() == 2  # in the other two
+    folder_viewer.focus()
+    page.keyboard.press("l")
+    assert folder_viewer.locator(".fl-loupe:visible").count() == 3
+    middle = "loupe => [...loupe.getContext('2d').getImageData(loupe.width / 2, loupe.height / 2, 1, 1).data]"
+    assert folder_viewer.locator(".fl-loupe").nth(1).evaluate(middle) == [191, 191, 191, 255]
+    page.keyboard.press("l")
+    assert folder_viewer.locator(".fl-loupe:visible").count() == 0
+
+
+def test_pseudo_colours_difference_and_blink(page, folder_viewer):
+    folder_viewer.locator("[data-role=palette]").select_option("turbo")
+    table = fl.viewer.encoding.palette("turbo")
+    assert canvas(folder_viewer, "infrared").evaluate(PIXELS) == list(bytes.fromhex(table[6 * 64 : 6 * 65]))
+    np.testing.assert_allclose(canvas(folder_viewer, "visible").evaluate(PIXELS), [191, 191, 191], atol=1)
+    folder_viewer.locator("[data-role=palette]").select_option("")
+    folder_viewer.focus()
+    page.keyboard.press("d")
+    folder_viewer.locator("[data-role=right]").select_option("visible")
+    map_ = canvas(folder_viewer, "infrared|visible").first
+    for gain, blue in (("1", 127), ("4", 255)):  # the visible image is brighter
+        folder_viewer.locator("[data-role=gain]").select_option(gain)
+        np.testing.assert_allclose(map_.evaluate(PIXELS), [0, 0.45 * blue, blue], atol=1)
+    assert folder_viewer.locator(".fl-legend").inner_text() == "orange: infrared is brighter, blue: visible is; ×4"
+    folder_viewer.focus()
+    page.keyboard.press("x")
+    for front in "101":
+        page.wait_for_selector(f".fl-frame[data-front='{front}']")
+    page.keyboard.press("Space")
+    still = folder_viewer.locator(".fl-frame").get_attribute("data-front")
+    page.wait_for_timeout(1000)
+    assert folder_viewer.locator(".fl-frame").get_attribute("data-front") == still
+    page.keyboard.press("x")
+    assert folder_viewer.locator(".fl-frame").count() == 3
+
+
+def test_full_screen(page, folder_viewer):
+    folder_viewer.focus()
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement?.classList.contains('fl-viewer')")
+    playwright.expect(folder_viewer).to_have_css("width", "1280px")
+    page.keyboard.press("f")
+    page.wait_for_function("!document.fullscreenElement")
+
+
+def test_downloads(page, folder_viewer, fused, tmp_path):
+    def saved(role):
+        with page.expect_download() as started:
+            folder_viewer.locator(role).click()
+        started.value.save_as(tmp_path / "file")
+        return started.value.suggested_filename, Image.open(tmp_path / "file")
+
+    folder_viewer.locator(".fl-thumb[title$=plain]").click()
+    playwright.expect(folder_viewer.locator(".fl-waiting")).to_have_count(0)
+    name, view = saved("[data-role=download-view]")
+    area = folder_viewer.locator(".fl-frames").bounding_box()
+    assert name.endswith("plain_view.png") and view.width == pytest.approx(2 * (area["width"] + 20), abs=2)
+    counts = {colour: count for count, colour in view.convert("RGB").getcolors(1 << 24)}
+    window = folder_viewer.locator(".fl-window").first.bounding_box()  # as high as the image, which is 4:3
+    for level in (64, 191):
+        count = sum(counts.get((value,) * 3, 0) for value in (level - 1, level, level + 1))
+        assert count >= 0.9 * 4 * window["height"] ** 2 * 4 / 3
+    name, image = saved(".fl-frame[data-panes=fused] .fl-get")
+    assert name.endswith("plain_fused.png")
+    np.testing.assert_array_equal(np.asarray(image), fused)
+    name, gif = saved("[data-role=download-gif]")
+    assert name.endswith("plain_infrared_visible.gif") and gif.format == "GIF" and gif.n_frames == 32
+
+
+def test_a_key_rates_the_image_under_the_pointer(page, server, folder_viewer):
+    folder_viewer.focus()
+    folder_viewer.locator(".fl-frame[data-panes=visible] .fl-window").hover()
+    page.keyboard.press("Shift+Digit4")
+    stars = folder_viewer.locator(".fl-stars")  # of ir, vi, fused
+    playwright.expect(stars.nth(1)).to_have_attribute("data-score", "4")
+    folder_viewer.locator("[aria-label='rate fused 2 of 5 (Shift+2)']").click()
+    playwright.expect(stars.nth(2)).to_have_attribute("data-score", "2")
+    rows = [line.split(",")[2:] for line in (server[2] / "ratings.csv").read_text().splitlines()]
+    rows = [[row[0].rpartition("/")[2], *row[1:]] for row in rows]  # without the name of the data set
+    assert rows == [["entry", "image", "instruction", "score"], ["plain", "visible", "", "4"],
+                    ["plain", "fused", "", "2"]]
+
+
+def test_a_pair_of_one_s_own_is_chosen_or_dropped(page, folder_viewer, tmp_path):
+    files = [tmp_path / "<b>night_ir.png", tmp_path / "night.png"]
+    for path, level in zip(files, (20, 230)):
+        fl.data.write_image(path, np.full((40, 60, 3), level, np.uint8))
+
+    def choose(paths):
+        with page.expect_file_chooser() as chooser:
+            folder_viewer.locator("[data-role=open-pair]").click()
+        chooser.value.set_files(paths)
+
+    status = folder_viewer.locator(".fl-status")
+    choose(files[:1])
+    playwright.expect(status).to_have_text(re.compile("^expected two images at once"))
+    choose(files[::-1])  # names say which is infrared
+    playwright.expect(folder_viewer.locator("[data-role=name]")).to_have_text("own/night")
+    page.wait_for_selector(".fl-viewer[data-shown='own/night']")
+    np.testing.assert_allclose(canvas(folder_viewer, "infrared").evaluate(PIXELS), [20, 20, 20], atol=1)
+    expected = fl.fuse(*files).mean((0, 1))
+    playwright.expect(folder_viewer.locator(".fl-waiting")).to_have_count(0)
+    np.testing.assert_allclose(canvas(folder_viewer, "fused").evaluate(PIXELS), expected, atol=1)
+    drop = """viewer => { const data = new DataTransfer();
+      for (const name of ['a_ir.png', 'a_vis.png']) data.items.add(new File(['no image'], name));
+      viewer.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); }"""
+    folder_viewer.evaluate(drop)
+    playwright.expect(status).to_have_text(re.compile("a_ir.png: expected a png, jpg, bmp or tiff image"))
     assert page.evaluate("window.hacked") is None and page.problems == []
