@@ -1,6 +1,6 @@
 """Fuse and refine whole images with a network, and show the attention of words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,6 @@ from fusionlib.data.color import merge_luma, split_luma
 from fusionlib.data.image_io import LazyImages, write_image
 from fusionlib.data.pairs import Pair, load
 from fusionlib.inference.tiling import tiled, tiles
-from fusionlib.models.cross_attention import CrossAttention, as_tokens
 from fusionlib.models.fusion_network import FusionNetwork, crop
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.utils.devices import best_device
@@ -20,7 +19,7 @@ from fusionlib.utils.errors import FusionError
 
 # Side in pixels of the tiles of larger images, which bound the memory. Of 256, their borders, which are computed twice,
 # take a sixth of the time.
-TILE = 512
+TILE = 640
 REACH = 3  # blocks of pixels that encoder and decoder each see on every side: three 3x3 convolutions
 
 
@@ -63,33 +62,14 @@ def fuse(model: FusionNetwork | TextGuidedFusion, ir: Tensor, visible: Tensor, t
 
 def _context(model: TextGuidedFusion, ir: Tensor, visible: Tensor, text: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The attention of words [1,L,D] to both whole images [1,1 or 3,H,W], whose features are computed tile by tile."""
+    network, block = model.network, model.network.block
 
     def attended(name, encoder, image):
-        dfh = model.harmonise[name]
-        if not dfh.attends_to_image:
-            return None
-        features = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * block, block)
-        return streaming_attention(dfh.image_guided, dfh.words(text), (as_tokens(tile) for _, tile in features))
+        found = tiles(lambda tile: encoder(tile.to(text.device)), [image], TILE, REACH * block, block)
+        return model.harmonise[name].context(text, (features for _, features in found))
 
-    network, block = model.network, model.network.block
     return (attended("ir", network.ir_encoder, ir),
             attended("vi", lambda tile: network.vi_encoder(split_luma(tile)[0]), visible))
-
-
-def streaming_attention(branch: CrossAttention, tokens: Tensor, contexts: Iterable[Tensor]) -> Tensor:
-    """Cross-attention to a context that comes in pieces [B,m,C]: tokens [B,N,C] -> [B,N,C].
-
-    The softmax over all pieces keeps its running maximum and sum (Milakov and Gimelshein 2018, arXiv:1805.02867).
-    """
-    query = branch.query(tokens) / (branch.inner // branch.heads) ** 0.5
-    highest, total, attended = -torch.inf, 0, 0
-    for context in contexts:
-        scores = query @ branch.key(context).transpose(2, 3)  # [B,heads,N,m]
-        before, highest = highest, scores.amax(-1, keepdim=True).clamp_min(highest)
-        weights, fade = (scores - highest).exp_(), (before - highest).exp()
-        total = fade * total + weights.sum(-1, keepdim=True)
-        attended = fade * attended + weights @ branch.value(context)
-    return branch.output(attended / total, tokens)
 
 
 def image_path(folder: Path, pair: Pair) -> Path:

@@ -21,9 +21,9 @@ def convolution(in_channels: int, out_channels: int, bias: bool = True) -> nn.Co
 def feature_layer(in_channels: int, out_channels: int, norm: str = "batch") -> nn.Sequential:
     """Convolution, BatchNorm (unless `norm` is "none") and LeakyReLU(0.2): [B,in,H,W] -> [B,out,H,W]."""
     if norm == "none":
-        return nn.Sequential(convolution(in_channels, out_channels), nn.LeakyReLU(0.2))
+        return nn.Sequential(convolution(in_channels, out_channels), nn.LeakyReLU(0.2, inplace=True))
     return nn.Sequential(convolution(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels),
-                         nn.LeakyReLU(0.2))
+                         nn.LeakyReLU(0.2, inplace=True))
 
 
 def blocks(image: Tensor, side: int) -> Tensor:

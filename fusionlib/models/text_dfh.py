@@ -1,12 +1,12 @@
 """Stage 2: text-driven feature harmonization, Text-DFH (paper section 3.3, figure 4) and its ablations (4.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu_
 
-from fusionlib.models.cross_attention import BackToGrid, CrossAttention, LevelNorm, as_tokens
+from fusionlib.models.cross_attention import BackToGrid, ImageGuided, LevelNorm, TextGuided, as_image, as_tokens
 from fusionlib.models.fusion_network import FusionNetwork, OnHub, convolution, crop, feature_layer
 from fusionlib.utils.errors import FusionError
 
@@ -38,7 +38,7 @@ class ModulatedLayers(nn.Module):
         modulation = self.modulation(vector)[..., None, None].chunk(2 * len(DILATIONS), 1)
         for number, layer in enumerate(self.convolutions):
             scale, shift = modulation[2 * number : 2 * number + 2]
-            result = leaky_relu(layer(features) * (1 + scale) + shift, 0.2)
+            result = leaky_relu_(torch.addcmul(shift, layer(features), 1 + scale), 0.2)
             features = features + result if number else result
         return self.last(features)
 
@@ -74,9 +74,9 @@ class TextDFH(nn.Module):
             return
         self.embed = nn.Linear(text_dim, channels)
         if variant in ("full", "ca1"):
-            self.text_guided = CrossAttention(channels)
+            self.text_guided = TextGuided(channels)
         if variant in ("full", "ca2"):
-            self.image_guided = CrossAttention(channels)
+            self.image_guided = ImageGuided(channels)
             self.back_to_grid = BackToGrid(self.image_guided, channels)
         width = channels if variant in ("ca1", "ca2") else 2 * channels
         self.layers = nn.Sequential(feature_layer(width, channels), feature_layer(channels, channels),
@@ -92,8 +92,8 @@ class TextDFH(nn.Module):
             self.embed = nn.Sequential(nn.Linear(text_dim, WIDTH), nn.LayerNorm(WIDTH))
         heads = {"width": WIDTH, "head_dim": 32}  # of 16 dimensions, attention takes twice the time on a CPU
         # MLPs of words cost little, those of pixels would cost as much as a layer.
-        self.text_guided = CrossAttention(channels, WIDTH, norm_tokens=LevelNorm, mlp=False, **heads)
-        self.image_guided = CrossAttention(WIDTH, channels, norm_context=LevelNorm, **heads)
+        self.text_guided = TextGuided(channels, WIDTH, norm_tokens=LevelNorm, mlp=False, **heads)
+        self.image_guided = ImageGuided(WIDTH, channels, norm_context=LevelNorm, **heads)
         self.back_to_grid = BackToGrid(self.image_guided, channels, WIDTH, mlp=False)
         self.layers = ModulatedLayers(2 * channels, channels, WIDTH)
 
@@ -105,6 +105,15 @@ class TextDFH(nn.Module):
     def words(self, text: Tensor) -> Tensor:
         """What the branches see of a text: [B,L,D] -> [B,L,C], or [B,8,64] of "blind"."""
         return self.learned.expand(len(text), -1, -1) if self.variant == "blind" else self.embed(text)
+
+    def context(self, text: Tensor, features: Iterable[Tensor]) -> Tensor | None:
+        """The result [B,L,C] of the image-guided branch on an image whose features come in tiles [B,C,h,w].
+
+        None where the variant has no such branch.
+        """
+        if not self.attends_to_image:
+            return None
+        return self.image_guided.over_pieces(self.words(text), map(as_tokens, features))
 
     def forward(self, features: Tensor, text: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Harmonised features.
@@ -134,7 +143,7 @@ class TextDFH(nn.Module):
             if self.attends_to_image:
                 context = self.image_guided(words, pixels) if context is None else context  # [B,L,C]
                 branches.append(self.back_to_grid(self.image_guided, pixels, words, context, mask))
-            branches = [b.transpose(1, 2).unflatten(2, (height, width)) for b in branches]
+            branches = [as_image(tokens, height, width) for tokens in branches]
         branches = torch.cat(branches, dim=1)
         if self.variant in ("wide", "blind"):
             mean = (context * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from fusionlib import models
-from fusionlib.inference.network import streaming_attention
-from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion
-from fusionlib.models.cross_attention import WideLinear, as_tokens
+from fusionlib.models import VARIANTS, FusionNetwork, TextDFH, TextGuidedFusion, cross_attention
+from fusionlib.models.cross_attention import BackToGrid, ImageGuided, LevelNorm, TextGuided, WideLinear
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.tensors import serialise
 
@@ -88,28 +87,76 @@ def test_only_text_dfh_learns_and_nothing_frozen_moves(variant):
     assert all(torch.equal(v, before[k]) for k, v in model.network.state_dict().items())
 
 
-def test_attention_against_the_formula():
-    part = TextDFH(8, TEXT).eval()
-    features, text, mask = torch.randn(1, 8, 5, 6), torch.randn(1, 4, TEXT), torch.ones(1, 4, dtype=torch.bool)
-    pixels, words, branch = features.flatten(2).transpose(1, 2), part.embed(text), part.text_guided
-    q = branch.to_query(branch.norm_tokens(pixels))
-    k, v = (f(branch.norm_context(words)) for f in (branch.to_key, branch.to_value))
-    weights = (q @ k.transpose(1, 2) / 16**0.5).softmax(-1)
-    expected = pixels + branch.output.project(weights @ v)
-    expected = expected + branch.output.mlp(expected)
-    torch.testing.assert_close(branch(pixels, words, mask), expected)
+def formula(branch, q, k, v, mask=None):
+    """softmax(QK^T / sqrt(d)) V of each head, as it is written: Q [B,N,h*d], K and V [B,M,h*d] -> [B,N,h*d]."""
+    q, k, v = (x.unflatten(2, (branch.heads, -1)).transpose(1, 2) for x in (q, k, v))
+    scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None, None], -torch.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def finished(output, attended, residual):
+    out = residual + output.project(attended)
+    return out if output.mlp is None else out + output.mlp(out)
+
+
+@pytest.mark.parametrize("piece", [4, 1000])
+@pytest.mark.parametrize("levels", [False, True])
+@pytest.mark.parametrize("channels, heads, mlp", [(8, 1, True), (32, 2, True), (32, 2, False)])
+def test_attention_against_the_formula(channels, heads, mlp, levels, piece, monkeypatch):
+    monkeypatch.setattr(cross_attention, "PIECE", piece)
+    norm = LevelNorm if levels else torch.nn.LayerNorm
+    one = TextGuided(channels, 24, norm_tokens=norm, mlp=mlp)
+    two = ImageGuided(24, channels, width=channels, norm_context=norm, mlp=mlp)
+    back = BackToGrid(two, channels, 24, mlp)
+    for parameter in (each for module in (one, two, back) for each in module.parameters()):
+        torch.nn.init.normal_(parameter, std=0.3)  # norms and biases too
+    assert one.heads == two.heads == heads
+    pixels, words = torch.randn(2, 30, channels, requires_grad=True), torch.randn(2, 7, 24, requires_grad=True)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[0, 3:] = False
+    found = [one(pixels, words, mask), two(words, pixels)]
+    found.append(back(two, pixels, words, found[1], mask))
+    tokens, context = one.norm_tokens(pixels), one.norm_context(words)
+    q, k, v = one.to_query(tokens), one.to_key(context), one.to_value(context)
+    expected = [finished(one.output, formula(one, q, k, v, mask), pixels)]
+    tokens, context = two.norm_tokens(words), two.norm_context(pixels)
+    q, k = two.to_query(tokens), two.to_key(context)
+    expected.append(finished(two.output, formula(two, q, k, two.to_value(context)), words))
+    expected.append(finished(back.output, formula(two, k, q, back.to_value(expected[1]), mask), pixels))
+    inputs = [pixels, words, *(p for module in (one, two, back) for p in module.parameters())]
+    for ours, plain in zip(found, expected):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+    for ours, plain in zip(*(torch.autograd.grad(sum(x.square().sum() for x in each), inputs)
+                             for each in (found, expected))):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-3 * plain.abs().max().item() + 1e-3)
+
+
+def test_level_norm_adds_mean_and_deviation():
+    tokens = 3 * torch.randn(2, 5, 8) + 1
+    norm = LevelNorm(8)
+    torch.nn.init.normal_(norm.weight)
+    found = norm(tokens)
+    torch.testing.assert_close(found[..., :8], torch.nn.functional.layer_norm(tokens, (8,), norm.weight, norm.bias))
+    torch.testing.assert_close(found[..., 8], tokens.mean(-1))
+    torch.testing.assert_close(found[..., 9], tokens.std(-1, correction=0), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["full", "ca2", "wide", "blind"])
 def test_words_find_in_an_image_in_strips_what_they_find_in_it_whole(variant):
     part = trained(variant).harmonise["ir"]
     features, (_, _, text, mask) = torch.randn(2, 8, 24, 31), sample()
-    strips = map(as_tokens, features.split([1, 7, 23], dim=3))
-    context = streaming_attention(part.image_guided, part.words(text), strips)
+    context = part.context(text, features.split([1, 7, 23], dim=3))
     torch.testing.assert_close(part(features, text, mask, context), part(features, text, mask), rtol=0, atol=1e-5)
 
 
-def test_streaming_attention_does_not_overflow():
+@pytest.mark.parametrize("variant", ["ca1", "no_dfh"])
+def test_variants_whose_words_do_not_look_at_the_image(variant):
+    assert trained(variant).harmonise["ir"].context(torch.randn(1, 3, TEXT), [torch.randn(1, 8, 4, 4)]) is None
+
+
+def test_attention_to_pieces_does_not_overflow():
     branch = TextDFH(32, TEXT).image_guided
     torch.nn.init.normal_(branch.to_query.weight, std=10)  # scores of hundreds, and exp(89) is too much for float32
     words, pixels = torch.randn(2, 3, 32), torch.randn(2, 40, 32)
@@ -117,8 +164,12 @@ def test_streaming_attention_does_not_overflow():
     assert scores.max() > 100
     ordered = pixels[torch.arange(2)[:, None], scores.amax((1, 2)).argsort()]  # the highest of all in the last part
     for context in (ordered, ordered.flip(1)):
-        in_parts = streaming_attention(branch, words, context.split(7, dim=1))
-        torch.testing.assert_close(in_parts, branch(words, context), rtol=1e-4, atol=1e-4)
+        q, k, v = (f(x) for f, x in ((branch.to_query, branch.norm_tokens(words)),
+                                     (branch.to_key, branch.norm_context(context)),
+                                     (branch.to_value, branch.norm_context(context))))
+        expected = finished(branch.output, formula(branch, q, k, v), words)
+        for found in (branch(words, context), branch.over_pieces(words, context.split(7, dim=1))):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_word_attention_is_a_distribution_over_pixels():
