@@ -9,6 +9,7 @@ Planes are float32 arrays [H,W]. Matrices [3,3] map points (x, y, 1), in pixels 
 between planes.
 """
 
+import functools
 import math
 from operator import attrgetter
 from typing import NamedTuple
@@ -88,7 +89,10 @@ def directions(plane) -> np.ndarray:
     plane = cv2.GaussianBlur(plane, (0, 0), 1.5)
     x, y = cv2.Scharr(plane, cv2.CV_32F, 1, 0), cv2.Scharr(plane, cv2.CV_32F, 0, 1)
     square = x * x + y * y
-    return (((x * x - y * y) + 2j * (x * y)) / (square + np.sqrt(square).mean() ** 2 + 1e-12)).astype(np.complex64)
+    weight = 1 / (square + (np.sqrt(square).mean() ** 2 + 1e-12))
+    field = np.empty(plane.shape, np.complex64)  # by parts, since NumPy divides complex numbers slowly
+    field.real, field.imag = (x - y) * (x + y) * weight, 2 * x * y * weight
+    return field
 
 
 def warped_directions(plane, matrix, shape) -> np.ndarray:
@@ -96,6 +100,7 @@ def warped_directions(plane, matrix, shape) -> np.ndarray:
     return directions(warp(plane, matrix, shape)) * cv2.warpPerspective(taper(plane.shape), matrix, shape[::-1])
 
 
+@functools.lru_cache(8)
 def taper(shape) -> np.ndarray:
     """Window [H,W]: 1 inside, falling to 0 over the outer 6 %, where the border of an image looks like an edge."""
     ramps = [np.minimum(1, (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / (0.06 * n)) for n in shape]
