@@ -25,6 +25,7 @@ from fusionlib.config import Profile
 from fusionlib.data.datasets import PairDataset
 from fusionlib.training import tracking
 from fusionlib.utils import distributed
+from fusionlib.utils.allocator import keep_freed_memory
 from fusionlib.utils.errors import FusionError, first_line
 from fusionlib.utils.files import below, write_atomically, write_json
 from fusionlib.utils.locks import folder_lock
@@ -95,6 +96,7 @@ def fit(
         FusionError: unknown schedule or tracker, a batch that the processes cannot share, a loss that is not finite, a
             state that cannot be written or read, or another process that trains in the folder.
     """
+    keep_freed_memory()
     accelerator = distributed.make_accelerator(
         settings.amp, log_with=tracking.check(settings.trackers) or None, project_dir=folder,
         dataloader_config=DataLoaderConfiguration(
