@@ -1,4 +1,4 @@
-"""Our stage 1 on one pair, beside its bare convolutions, a mere copy of the pair, and the whole way with pictures."""
+"""Our stages on one pair, beside the bare convolutions of stage 1, a mere copy, and the whole way with pictures."""
 
 from functools import partial
 
@@ -9,12 +9,14 @@ from torch import nn
 from benchmarks.timing import Case
 from fusionlib import fuse
 from fusionlib.data.synthetic import scene as scenes
+from fusionlib.feedback.text_encoder import encode_one
 from fusionlib.inference import network as inference
 from fusionlib.inference import pair
 from fusionlib.inference.tiling import tiled
 from fusionlib.utils.errors import FusionError
 
-SIZES = ((480, 640), (1024, 1280))
+SIZES = ((480, 640), (1024, 1280), (3000, 4000))
+INSTRUCTION = "The scene is dark: increase the overall brightness strongly."
 
 
 def inputs() -> dict[str, np.ndarray]:
@@ -38,6 +40,7 @@ def inputs() -> dict[str, np.ndarray]:
 def cases(arrays: dict[str, np.ndarray]) -> list[Case]:
     """Ours first; then what it cannot be faster than."""
     network, found = pair.fusion_network(), []
+    text = encode_one(INSTRUCTION)
     bare = partial(_convolve, [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)], network.block)
     for height, width in SIZES:
         size = f"{width}x{height}"
@@ -45,14 +48,27 @@ def cases(arrays: dict[str, np.ndarray]) -> list[Case]:
         pictures = arrays[f"ir {size}"], arrays[f"visible {size}"]
         ways = {
             "ours, stage 1": partial(inference.fuse, network, ir, visible),
+            f"ours, an instruction of {len(text)} tokens": partial(inference.fuse, pair.text_dfh(), ir, visible, text),
             "its convolutions alone, zeros around, in the same tiles":
                 partial(_tile_by_tile, bare, network.block, ir, visible),
             "its convolutions alone, the whole image at once": partial(bare, ir[None], visible[None]),
             "a copy of the pair": lambda ir=ir, visible=visible: (ir.clone(), visible.clone()),
             "fusionlib.fuse, 8-bit arrays in and out, the check for registration included": partial(fuse, *pictures),
+            "fusionlib.fuse with the instruction": partial(fuse, *pictures, INSTRUCTION),
         }
         found += [Case(f"fuse {size}", way, torch.inference_mode()(run)) for way, run in ways.items()]
+        found += [Case(f"fuse {size}, two threads", way, torch.inference_mode()(partial(_on_two_threads, run)))
+                  for way, run in ways.items()]
     return found
+
+
+def _on_two_threads(run):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _tensors(arrays, size):
