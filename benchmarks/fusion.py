@@ -66,7 +66,7 @@ def _on_two_threads(run):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        run()
+        return run()
     finally:
         torch.set_num_threads(threads)
 

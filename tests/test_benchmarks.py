@@ -86,9 +86,13 @@ def test_all_peers_and_ours_are_cases(monkeypatch):
 def test_ours_its_convolutions_and_a_copy_are_cases(monkeypatch):
     monkeypatch.setattr(fusion, "SIZES", ((64, 300),))  # two tiles
     found = fusion.cases(fusion.inputs())
-    assert {case.task for case in found} == {"fuse 300x64"}
-    ours, tiles, whole, copied, pictures = (case.run() for case in found)
-    assert ours.shape == (3, 64, 300) and copied[1].shape == (3, 64, 300) and pictures.shape == (64, 300, 3)
+    assert {case.task for case in found} == {"fuse 300x64", "fuse 300x64, two threads"}
+    results, threads = [case.run() for case in found], torch.get_num_threads()
+    ours, refined, tiles, whole, copied, pictures, refined_pictures = results[:7]
+    assert ours.shape == refined.shape == copied[1].shape == (3, 64, 300)
+    assert pictures.shape == refined_pictures.shape == (64, 300, 3) and (pictures != refined_pictures).any()
+    torch.testing.assert_close(results[7], ours)
+    assert torch.get_num_threads() == threads
     inner = (..., slice(6, -6), slice(6, -6))  # tiles have their own zeros around them
     torch.testing.assert_close(tiles[inner], whole[inner], atol=1e-5, rtol=1e-4)
 
