@@ -91,9 +91,9 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
     below = [round(width * _ratio(region, row)) for region, row in zip(zoom, rows)]
     size = max(9.0, 7 * (side_by_side * (width + _GAP) / DPI) / (180 / 25.4))  # at least 7 points at 180 mm
     line = round(1.3 * size * DPI / 72)  # whole pixels, so that images are not resampled
-    titles = {name: _fit(name, width, size) for name in names}
+    titles = {name: _fit(name, width - _GAP, size) for name in names}
     tops = [max(1 + titles[name][0].count("\n") for name in block) * line if any(block) else _GAP for block in blocks]
-    sides = [_fit(label, sum(room), size) for label, *room in zip(labels or (), heights, below)]
+    sides = [_fit(label, sum(room) - 2 * _GAP, size) for label, *room in zip(labels or (), heights, below)]
     left = max((1 + text.count("\n") for text, _ in sides), default=0) * line + _GAP
     legend = _legend(boxes, predictions, min_score)
     bottom = _GAP + (line if legend else 0) + (3 * line if bar else 0)
