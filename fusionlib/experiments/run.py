@@ -39,7 +39,7 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import fingerprint, load_json, read_json, write_json, writing
 from fusionlib.utils.locks import Presence, lock_beside, presence
 from fusionlib.utils.terminal import command_line
-from fusionlib.visualization.style import save, set_style
+from fusionlib.visualization.style import annotate, save, set_style
 from fusionlib.visualization.table_export import save_table, show_table
 
 RECORD = "provenance.json"  # of finished results

@@ -45,9 +45,15 @@ def subplots(rows: int = 1, columns: int = 1, **options):
     return figure, axes
 
 
+def legible(width: float) -> float:
+    """The size of text that has 7 points when a figure of this width in inches is printed 180 mm wide."""
+    return 7 * width / (180 / 25.4)
+
+
 def annotate(figure: Figure, text: str) -> None:
     """Write a line below a figure that says what it was made from; `save` and notebooks extend the figure by it."""
-    figure.text(0.05 / figure.get_figwidth(), -0.5 * _LINE / figure.get_figheight(), text.replace("$", r"\$"), size=8,
+    width, height = figure.get_size_inches()
+    figure.text(0.05 / width, -0.5 * _LINE / height, text.replace("$", r"\$"), size=max(8, legible(width)),
                 color="#555555", va="center", gid=_NOTE).set_in_layout(False)
 
 

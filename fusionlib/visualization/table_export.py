@@ -59,7 +59,8 @@ def show_table(table: pd.DataFrame) -> Styler:
     """Format a table for display: best value red and bold, second blue and underlined, arrows for better directions.
 
     Each cell has the value, below it the interval, and the difference to the reference with p. A method without any
-    number has no row: the caption names it. Ranks are those of the rounded values, so equal texts are marked equally. The HTML is deterministic, and all text in it is escaped.
+    number has no row: the caption names it. Ranks are those of the rounded values, so equal texts are marked equally.
+    The HTML is deterministic, and all text in it is escaped.
 
     Raises:
         FusionError: not a table of `tables`.

@@ -217,7 +217,7 @@ def _add_differences(cells, compared):
 
 
 def _no_numbers(methods, notes):
-    """The sentence of a caption on methods that have no numbers, by reason; of a method and its variants, the method."""
+    """The sentence of a caption on methods without numbers, by reason; a variant goes without saying."""
     by_reason = {}
     for method in methods:
         if method.partition(", ")[0] not in set(methods) - {method}:

@@ -47,7 +47,8 @@ def test_a_sheet_shows_every_pixel_with_its_value():
 
 def test_a_note_extends_the_saved_figure_and_moves_no_pixel(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (150, 220), dtype=np.uint8)
-    for figure in (visualization.contact_sheet([{"a": image}]), visualization.miss_rates({"ours": ([0, 1], [1, 0])}, "")):
+    chart = visualization.miss_rates({"ours": ([0, 1], [1, 0])}, "ours")
+    for figure in (visualization.contact_sheet([{"a": image}]), chart):
         before, size = render(figure), figure.get_size_inches().tolist()
         visualization.annotate(figure, "LLVIP, profile small, n = 3 image pairs at $5")
         assert figure.get_size_inches().tolist() == size
