@@ -152,7 +152,7 @@ def _outlook(settings, folder, numbers) -> Outlook:
     seconds = {number: 60 * expected.minutes[number] for number in numbers if number in expected.minutes}
     seconds = seconds if len(seconds) == len(numbers) else {}
     minutes = max(1, round(sum(seconds.values()) / 60 or sum(expected.minutes.values())))
-    time = f"{minutes} minutes" if minutes < 180 else f"{round(minutes / 60)} hours"
+    time = f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 180 else f"{round(minutes / 60)} hours"
     which = "" if seconds else " for all notebooks"
     count = f"{len(numbers)} notebook{'s' if len(numbers) > 1 else ''}"
     sentence = (f"{count}, profile {settings.name}, into {folder}: about {time}{which} ({expected.where}), less where "

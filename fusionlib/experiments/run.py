@@ -39,7 +39,7 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import fingerprint, load_json, read_json, write_json, writing
 from fusionlib.utils.locks import Presence, lock_beside, presence
 from fusionlib.utils.terminal import command_line
-from fusionlib.visualization.style import save, set_style
+from fusionlib.visualization.style import annotate, save, set_style
 from fusionlib.visualization.table_export import save_table, show_table
 
 RECORD = "provenance.json"  # of finished results
@@ -103,9 +103,20 @@ class Run:
         """Folder for figures."""
         return self.folder / "figures"
 
-    def show(self, made: Figure | pd.DataFrame, name: str) -> Figure | Styler:
-        """Write a figure (png, pdf) or a table (csv, LaTeX, HTML) as figures/<name>; returns what to display."""
+    def about(self, pairs: Sequence[Pair], detail: str = "") -> str:
+        """What a figure or table was made from: data sets, profile, number of image pairs."""
+        datasets = ", ".join(dict.fromkeys(pair.dataset for pair in pairs))
+        return f"{datasets}, profile {self.profile.name}, n = {len(pairs)} image pair{'s' * (len(pairs) != 1)}{detail}"
+
+    def show(self, made: Figure | pd.DataFrame, name: str, pairs: Sequence[Pair] = (), detail: str = "",
+             ) -> Figure | Styler:
+        """Write a figure (png, pdf) or a table (csv, LaTeX, HTML) as figures/<name>; returns what to display.
+
+        Below a figure stands what it was made from: `about` these pairs. The caption of a table says so itself.
+        """
         if isinstance(made, Figure):
+            if pairs:
+                annotate(made, self.about(pairs, detail))
             save(made, self.figures / f"{name}.png")
             return made
         save_table(made, self.figures / name)

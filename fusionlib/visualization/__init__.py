@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [
     "contact_sheets": ["answers", "contact_sheet", "detections", "medical_example", "medical_region", "region_of"],
     "diagram": ["method_diagram"],
     "difference_maps": ["with_differences"],
-    "style": ["COLOURS", "DPI", "PREDICTION", "REGION", "TRUTH", "save", "set_style"],
+    "style": ["COLOURS", "DPI", "PREDICTION", "REGION", "TRUTH", "annotate", "save", "set_style"],
     "table_export": ["save_table", "show_table"],
     "tables": ["build", "detection_table", "fusion_table", "higher_is_better"],
 })

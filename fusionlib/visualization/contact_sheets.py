@@ -21,7 +21,7 @@ from fusionlib.data.color import split_luma
 from fusionlib.data.image_io import image_size
 from fusionlib.data.pairs import Pair, load
 from fusionlib.utils.errors import FusionError
-from fusionlib.visualization.style import DPI, PREDICTION, REGION, TRUTH, array_of, pixels, subplots
+from fusionlib.visualization.style import DPI, PREDICTION, REGION, TRUTH, array_of, legible, pixels, subplots
 
 _GAP, _CELL = 6, 200  # pixels: between cells, minimum width of a cell
 _OUTLINE = "#A03C00"  # of scores, as in the viewer
@@ -89,11 +89,11 @@ def contact_sheet(rows: Sequence[Mapping[str, object]], boxes: Sequence | None =
     width = max(_CELL, min(widest * math.ceil(_CELL / widest), widest_sheet // max(side_by_side, 2)))
     heights = [round(width * max((i.shape[0] / i.shape[1] for i in row.values()), default=0)) for row in rows]
     below = [round(width * _ratio(region, row)) for region, row in zip(zoom, rows)]
-    size = max(9.0, 7 * (side_by_side * (width + _GAP) / DPI) / (180 / 25.4))  # at least 7 points at 180 mm
+    size = max(9.0, legible(side_by_side * (width + _GAP) / DPI))
     line = round(1.3 * size * DPI / 72)  # whole pixels, so that images are not resampled
-    titles = {name: _fit(name, width, size) for name in names}
+    titles = {name: _fit(name, width - _GAP, size) for name in names}
     tops = [max(1 + titles[name][0].count("\n") for name in block) * line if any(block) else _GAP for block in blocks]
-    sides = [_fit(label, sum(room), size) for label, *room in zip(labels or (), heights, below)]
+    sides = [_fit(label, sum(room) - 2 * _GAP, size) for label, *room in zip(labels or (), heights, below)]
     left = max((1 + text.count("\n") for text, _ in sides), default=0) * line + _GAP
     legend = _legend(boxes, predictions, min_score)
     bottom = _GAP + (line if legend else 0) + (3 * line if bar else 0)
@@ -202,7 +202,7 @@ def _fit(text, room, size):
     def width(text):
         return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)[0] * DPI / 72
 
-    if width(text) > 1.07 * room:  # else a little smaller on one line
+    if width(text) > 1.1 * room:  # else a little smaller on one line
         text = "\n".join(textwrap.wrap(text, max(1, int(room / width("n"))), break_long_words=False,
                                        break_on_hyphens=False, max_lines=4))
     widest = max(map(width, text.split("\n")))

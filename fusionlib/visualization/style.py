@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import write_atomically
@@ -18,6 +19,9 @@ COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 
 DPI = 150
+
+_NOTE = "note"  # how `save` finds the line of `annotate`
+_LINE = 36 / DPI  # inches that this line adds: whole pixels, so that images are not resampled
 
 
 def set_style() -> None:
@@ -41,6 +45,18 @@ def subplots(rows: int = 1, columns: int = 1, **options):
     return figure, axes
 
 
+def legible(width: float) -> float:
+    """The size of text that has 7 points when a figure of this width in inches is printed 180 mm wide."""
+    return 7 * width / (180 / 25.4)
+
+
+def annotate(figure: Figure, text: str) -> None:
+    """Write a line below a figure that says what it was made from; `save` and notebooks extend the figure by it."""
+    width, height = figure.get_size_inches()
+    figure.text(0.05 / width, -0.5 * _LINE / height, text.replace("$", r"\$"), size=max(8, legible(width)),
+                color="#555555", va="center", gid=_NOTE).set_in_layout(False)
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as png and, beside it, as pdf, without dates and versions: the same figure is the same file.
 
@@ -49,10 +65,12 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise FusionError(f"{path}: figures are written as png and pdf; give the file a name that ends in .png.")
+    below = _LINE * any(text.get_gid() == _NOTE for text in figure.texts)
+    box = Bbox.from_extents(0, -below, *figure.get_size_inches())
     undated = dict.fromkeys(("Creator", "Producer", "CreationDate"))
     for file, metadata in ((path, {"Software": None}), (path.with_suffix(".pdf"), undated)):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=file.suffix[1:].lower(), dpi=DPI, metadata=metadata)
+        figure.savefig(buffer, format=file.suffix[1:].lower(), dpi=DPI, metadata=metadata, bbox_inches=box)
         write_atomically(file, buffer.getvalue())
     return path
 

@@ -58,13 +58,14 @@ _LATEX = str.maketrans({
 def show_table(table: pd.DataFrame) -> Styler:
     """Format a table for display: best value red and bold, second blue and underlined, arrows for better directions.
 
-    Each cell has the value, below it the interval, and the difference to the reference with p. Ranks are those of the
-    rounded values, so equal texts are marked equally. The HTML is deterministic, and all text in it is escaped.
+    Each cell has the value, below it the interval, and the difference to the reference with p. A method without any
+    number has no row: the caption names it. Ranks are those of the rounded values, so equal texts are marked equally.
+    The HTML is deterministic, and all text in it is escaped.
 
     Raises:
         FusionError: not a table of `tables`.
     """
-    shown, classes = cell_texts(table)
+    shown, classes = _with_numbers(*cell_texts(table))
     styler = _Table(shown, uuid=f"{zlib.crc32(table.attrs['caption'].encode()):08x}", cell_ids=False)
     styler.set_caption(html.escape(_caption(table))).set_table_styles(
         [{"selector": selector, "props": props} for selector, props in CSS])
@@ -184,10 +185,10 @@ def _p(p):
 
 
 def _latex_table(table, name):
-    shown, classes = cell_texts(table)
+    shown, classes = _with_numbers(*cell_texts(table))
     heads = ["method", *shown.columns]
     rows = [[str(method).translate(_LATEX), *map(_latex_cell, shown.loc[method], classes.loc[method])]
-            for method in table.index]
+            for method in shown.index]
     label = re.sub(r"[^A-Za-z0-9.:-]+", "-", name)
     return "\n".join([
         r"% needs \usepackage{booktabs} and \usepackage{xcolor}",
@@ -200,6 +201,12 @@ def _latex_table(table, name):
         " \\\\\\addlinespace\n".join(" & ".join(row) for row in rows) + r" \\",
         r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])
+
+
+def _with_numbers(shown, classes):
+    """The rows of methods that were measured, of what `cell_texts` returns."""
+    measured = (shown.iloc[:, 1:] != "–").any(axis=1)
+    return shown[measured], classes[measured]
 
 
 def _caption(table):

@@ -147,7 +147,7 @@ def build(cells: Mapping[str, Mapping[str, Mapping[str, float]] | None], counts:
     Args:
         cells: {method: {metric: {"mean": ..., and any other of `FIELDS`}}, or None without results}.
         counts: {method: n}, 0 by default.
-        caption: what the numbers are; what the differences mean is added.
+        caption: what the numbers are; which methods have none, and what the differences mean, is added.
         reference: the method that the differences are to.
         notes, note: as for `fusion_table`.
         convention: of the metrics.
@@ -169,6 +169,7 @@ def build(cells: Mapping[str, Mapping[str, Mapping[str, float]] | None], counts:
             rows[method] |= {(metric, field): float(values.get(field, np.nan)) for field in FIELDS}
     result = pd.DataFrame.from_dict(rows, orient="index").rename_axis(index="method")
     result.columns = pd.MultiIndex.from_tuples(result.columns, names=["metric", "value"])
+    caption += _no_numbers([method for method, row in cells.items() if not row], notes or {})
     compared = result.xs("difference", axis=1, level="value").notna().any(axis=None)
     if compared:
         caption += f" Below: difference to {reference} on the same data, p after Holm's correction."
@@ -213,6 +214,16 @@ def _add_differences(cells, compared):
     for (method, metric), row in compared.iterrows():
         cells[method][metric] |= {"difference": row["difference"], "difference low": row["low"],
                                   "difference high": row["high"], "p": row["p_holm"]}
+
+
+def _no_numbers(methods, notes):
+    """The sentence of a caption on methods without numbers, by reason; a variant goes without saying."""
+    by_reason = {}
+    for method in methods:
+        if method.partition(", ")[0] not in set(methods) - {method}:
+            by_reason.setdefault(notes.get(method) or "no results", []).append(method)
+    named = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f" No numbers: {named}." * bool(named)
 
 
 def _sentence(*clauses):

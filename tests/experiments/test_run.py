@@ -1,22 +1,27 @@
 """Profiles, runs and stages: what is finished is found, what differs is kept aside, what is missing is named."""
 
+import ast
 import json
 import os
 import re
 import shlex
 import shutil
 
+import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionlib.commands import parser
 from fusionlib.config import PROFILES, parse_settings, profile
-from fusionlib.data import write_image
+from fusionlib.data import Pair, write_image
 from fusionlib.experiments import results, stages
 from fusionlib.experiments import run as runs
+from fusionlib.experiments.suite import NOTEBOOKS
 from fusionlib.metrics import evaluate
 from fusionlib.models import FusionLoss
 from fusionlib.utils.errors import FusionError
+from fusionlib.visualization import miss_rates
 
 
 def begin(tmp_path, **overrides):
@@ -294,3 +299,25 @@ def test_a_record_of_an_image_may_hold_any_number(tmp_path, value):
     text = f'{{"sources": "", "seconds": 1, "metrics": {{"vifb": {{"values": {{"AG": {value}}}}}}}}}'
     (tmp_path / "results" / "a.json").write_text(text)
     assert isinstance(results.read_record(tmp_path, "a")["metrics"]["vifb"]["values"]["AG"], float)
+
+
+def test_a_figure_says_what_it_is_about(tmp_path):
+    run, pairs = begin(tmp_path), [Pair(name, "test", "a", None, None) for name in ("LLVIP", "TNO")]
+    assert run.about(pairs, " with 3 people") == "LLVIP, TNO, profile quick, n = 2 image pairs with 3 people"
+    assert run.about(pairs[:1]) == "LLVIP, profile quick, n = 1 image pair"
+    chart = miss_rates({"ours": ([0, 1], [1, 0])}, "ours")
+    assert run.show(chart, "plain") is chart and run.show(chart, "told", pairs) is chart
+    assert [text.get_text() for text in chart.texts] == [run.about(pairs)]
+    heights = [Image.open(run.figures / f"{name}.png").height for name in ("plain", "told")]
+    assert heights[1] > heights[0]
+
+
+def test_every_figure_of_the_notebooks_says_what_it_is_about():
+    """Tables say it in their captions; the diagram of the method is about no data."""
+    calls = []
+    for path in sorted(NOTEBOOKS.glob("[01]*.ipynb")):
+        code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+        calls += [each for source in code for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call)
+                  and ast.unparse(each.func) == "run.show"]  # fmt: skip
+    untold = [ast.unparse(call.args[1]).strip("'") for call in calls if len(call.args) < 3]
+    assert len(calls) > 25 and [name for name in untold if "_table" not in name] == ["04_method"]

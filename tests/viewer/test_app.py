@@ -50,7 +50,7 @@ def test_the_page_shows_the_viewer_to_who_knows_the_address(tmp_path, chromium):
         page.route(re.compile("^https:"), lambda route: route.abort())  # fonts of Voila's template
         page.goto(address)
         page.wait_for_selector(".fl-viewer[data-shown='pairs/a']")
-        assert page.locator(".fl-frame").count() == 3
+        page.wait_for_function("document.querySelectorAll('.fl-frame').length === 3")
         page.locator(".fl-viewer").focus()
         page.locator(".fl-window").nth(1).hover()
         page.keyboard.press("Shift+Digit5")

@@ -45,6 +45,18 @@ def test_a_sheet_shows_every_pixel_with_its_value():
         np.testing.assert_array_equal(shown, image.permute(1, 2, 0))
 
 
+def test_a_note_extends_the_saved_figure_and_moves_no_pixel(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (150, 220), dtype=np.uint8)
+    chart = visualization.miss_rates({"ours": ([0, 1], [1, 0])}, "ours")
+    for figure in (visualization.contact_sheet([{"a": image}]), chart):
+        before, size = render(figure), figure.get_size_inches().tolist()
+        visualization.annotate(figure, "LLVIP, profile small, n = 3 image pairs at $5")
+        assert figure.get_size_inches().tolist() == size
+        saved = np.asarray(Image.open(visualization.save(figure, tmp_path / "a.png")).convert("RGB"))
+        np.testing.assert_array_equal(saved[:-36], before)
+        assert saved[-36:].min() < 150 and (saved[-3:] == 255).all()
+
+
 def test_small_images_are_enlarged_by_whole_pixels():
     image = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
     (shown,) = cells(visualization.contact_sheet([{"": image}]))

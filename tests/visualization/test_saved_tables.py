@@ -70,8 +70,8 @@ def test_a_table_without_its_page_is_one_sentence(table, tmp_path, content):
 
 def test_a_table_in_markdown(table):
     assert saved_tables.markdown_table(table).split("\n") == [
-        "People, n = 8 & 7. Below: difference to ours on the same data, p after Holm's correction. Best in bold, "
-        "second best in italics.", "",
+        "People, n = 8 & 7. No numbers: [85] (no weights). Below: difference to ours on the same data, p after Holm's "
+        "correction. Best in bold, second best in italics.", "",
         "| method | weights | n | mAP@.5 ↑ | LAMR ↓ | LAMR yolox nano ↓ |", "|---|---|--:|--:|--:|--:|",
         "| ours |  | 8 | **0.500**<br>[0.400, 0.600] | _0.500_<br>[0.400, 0.600] | 0.500<br>[0.400, 0.600] |",
         "| x |  | 7 | _0.250_<br>[0.400, 0.600]<br>−0.250, p < .001 | **0.250**<br>[0.400, 0.600]<br>−0.250, p < .001 "

@@ -201,8 +201,8 @@ def test_best_and_second_follow_the_direction_and_what_is_seen():
     values = {"a": 0.50004, "b": 0.49996, "c": 0.4, "d": 0.3, "e": np.nan}
     higher = tables.build({m: {"SSIM": {"mean": v}} for m, v in values.items()}, {}, "")
     lower = tables.build({m: {"Q_CV": {"mean": v}} for m, v in values.items()}, {}, "")
-    assert marks(higher, 3) == {"a": "best", "b": "best", "c": "second", "d": "", "e": ""}  # both are shown as 0.500
-    assert marks(lower, 3) == {"a": "", "b": "", "c": "second", "d": "best", "e": ""}
+    assert marks(higher, 3) == {"a": "best", "b": "best", "c": "second", "d": ""}  # both are shown as 0.500
+    assert marks(lower, 3) == {"a": "", "b": "", "c": "second", "d": "best"}
     assert marks(tables.build({"only": {"AG": {"mean": 3.0}}}, {}, ""), 3) == {"only": ""}
 
 
@@ -227,11 +227,20 @@ def test_text_is_never_markup(frames, tmp_path):
     csv, tex, page = tables.save_table(table, tmp_path / "deep/05_<b>_x")
     cells = Cells(page.read_text("utf-8"))
     assert not {"script", "b", "i", "u"} & cells.tags
-    assert [row[0][0] for row in cells.rows[1:]] == list(frames) and cells.rows[4][1][0] == notes[EVIL]
+    assert [row[0][0] for row in cells.rows[1:]] == ["ours", "peer", EVIL] and cells.rows[3][1][0] == notes[EVIL]
+    assert table.attrs["caption"].count(f"No numbers: lost ({notes['lost']}).") == 1
     text = tex.read_text("utf-8")
     assert r"\textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{} \& a\_b" in text
     assert r"\$x\textasciicircum{}2\$ \{\textbackslash{}input\{/etc/passwd\}\} \#\textasciitilde{}\textbar{}" in text
     assert list(pd.read_csv(csv)["method"]) == list(frames)
+
+
+def test_the_caption_names_methods_without_numbers_by_reason():
+    cells = {"a": {"AG": {"mean": 1.0}}, "b": None, "b, retrained": None, "c": None, "a, retrained": None, "d": None}
+    notes = {"b": "no weights", "b, retrained": "no weights", "c": "no weights"}
+    table = tables.build(cells, {"a": 1}, "AG.", notes=notes)
+    assert table.attrs["caption"] == "AG. No numbers: b, c (no weights); a, retrained, d (no results)."
+    assert len(Cells(tables.show_table(table).to_html()).rows) == 2 and len(table) == 6
 
 
 def test_csv_holds_every_number(frames, tmp_path):
@@ -248,7 +257,7 @@ def test_latex_is_a_whole_table(frames, tmp_path):
     assert re.findall(r"\\(begin|end)\{table\}", text) == ["begin", "end"] and r"\label{tab:05-table-1}" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     rows = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "cell", body).split(r"\\\addlinespace")
-    assert [row.count(" & ") for row in rows] == [4] * 4 and rows[-1].rstrip().endswith(r"\\")
+    assert [row.count(" & ") for row in rows] == [4] * 3 and rows[-1].rstrip().endswith(r"\\")
     best = table["Q_AB/F", "mean"].max()
     assert rf"\textcolor[HTML]{{E03131}}{{\textbf{{{best:.3f}}}}}" in text and r"{\underline{" in text
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\caption{") == 1
