@@ -116,22 +116,24 @@ def write_atomically(path, data: bytes) -> None:
 
 @contextmanager
 def begun(path: Path, suffix: str = "") -> Iterator[Path]:
-    """The empty file beside a path that is written first, and removed at the end if it was not moved.
+    """The empty file beside a path that is written first; within it, it is moved there. On failure it is removed.
 
-    Until then it is locked, and the system gives the lock back when the process dies: see `remove_abandoned`.
+    Meanwhile it is locked, and the system gives the lock back when the process dies: see `remove_abandoned`.
     """
     temporary, file = beside(path, suffix), None
     try:
         file = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)  # which raises the system's own error
         if fcntl:
             with suppress(OSError):  # of a file system without locks, where nothing is removed
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
             os.close(file)  # Windows moves no open file
         yield temporary
-    finally:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
+        raise
+    finally:
         if file is not None and fcntl:
             os.close(file)
 

@@ -148,4 +148,7 @@ def test_what_killed_processes_began_is_removed_and_nothing_else(tmp_path):
     with begun(tmp_path / "a.png") as alive:
         remove_abandoned([tmp_path / "a.png", tmp_path / "a.mp4", long, tmp_path / "nowhere" / "a.png"])
         assert sorted(os.listdir(tmp_path)) == sorted([*others, ".a.png.7", ".a.png.8", alive.name])
+        alive.rename(tmp_path / "a.png")
+    with pytest.raises(KeyError), begun(tmp_path / "a.png") as alive:
+        raise KeyError
     assert not alive.exists()
