@@ -95,10 +95,10 @@ def test_ours_its_convolutions_and_a_copy_are_cases(monkeypatch):
 
 
 def test_a_folder_in_three_ways_gives_the_same_images(monkeypatch):
-    monkeypatch.setattr(folder, "SIZES", ((48, 64),))
+    monkeypatch.setattr(folder, "SIZES", ((64, 80),))
     monkeypatch.setattr(folder, "PAIRS", 5)
     found = folder.cases(folder.inputs())
-    assert {case.task for case in found} == {"5 pairs 64x48"}
+    assert {case.task for case in found} == {"5 pairs 80x64"}
     alone, plain, ours = (case.run() for case in found)
     for image, *files in zip(alone, plain, ours):
         pixels = [read_image(path) for path in files]
