@@ -5,7 +5,7 @@ import os
 import sys
 from datetime import date
 
-MODULES = ("metrics", "feedback", "peers", "fusion", "training", "starting")
+MODULES = ("metrics", "feedback", "peers", "fusion", "folder", "training", "starting")
 
 HOW = """\
 The ways to do a task take turns in one process, so caches are warm. Times are medians over the rounds, with quartiles

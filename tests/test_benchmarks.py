@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import fusion, growth, metrics, numpy_metrics, peers, timing, training
+from benchmarks import folder, fusion, growth, metrics, numpy_metrics, peers, timing, training
+from fusionlib.data.image_io import read_image, to_uint8
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import PAPER
 from fusionlib.utils.errors import FusionError
@@ -95,6 +96,18 @@ def test_ours_its_convolutions_and_a_copy_are_cases(monkeypatch):
     assert torch.get_num_threads() == threads
     inner = (..., slice(6, -6), slice(6, -6))  # tiles have their own zeros around them
     torch.testing.assert_close(tiles[inner], whole[inner], atol=1e-5, rtol=1e-4)
+
+
+def test_a_folder_in_three_ways_gives_the_same_images(monkeypatch):
+    monkeypatch.setattr(folder, "SIZES", ((64, 80),))
+    monkeypatch.setattr(folder, "PAIRS", 5)
+    found = folder.cases(folder.inputs())
+    assert {case.task for case in found} == {"5 pairs 80x64"}
+    alone, plain, ours = (case.run() for case in found)
+    for image, *files in zip(alone, plain, ours):
+        pixels = [read_image(path) for path in files]
+        np.testing.assert_array_equal(*pixels)
+        np.testing.assert_array_equal(to_uint8(image), pixels[0])
 
 
 def test_growth_is_measured_and_drawn():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fusionlib.commands.shared import PATTERN, SOME_FAILED, add_reading, add_sides, reading_of
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.terminal import termination_as_interrupt
 
 NO_ADVICE = "no damage is found: stage 1 alone"
 ADVICE_COLUMNS = ["image", "advice"]
@@ -34,6 +35,7 @@ def add_fuse(commands) -> None:
     parser.set_defaults(function=fuse)
 
 
+@termination_as_interrupt()
 def fuse(arguments) -> int:
     """Fuse, and say how many."""
     from fusionlib.inference.folder import fuse_files
@@ -72,6 +74,7 @@ def add_advise(commands) -> None:
     parser.set_defaults(function=advise)
 
 
+@termination_as_interrupt()
 def advise(arguments) -> int:
     """Print the advice about each pair; fuse by it and keep it, if asked to."""
     from fusionlib.inference.advising import advise_files

@@ -76,8 +76,11 @@ def image_size(path) -> tuple[int, int]:
     return _header(path).size or read_image(path).shape[:2]
 
 
-def stated_size(data: bytes, path) -> tuple[int, int] | None:
-    """(H, W), upright, in the header of an image file's bytes; None where Pillow reads none. Raises FusionError."""
+def stated_size(data: bytes | None, path) -> tuple[int, int] | None:
+    """(H, W), upright, in the header of an image file's bytes, or of the file at a path where `data` is None.
+
+    None where Pillow reads no header. Raises FusionError.
+    """
     return _header(path, data).size
 
 

@@ -1,54 +1,32 @@
-"""Fuse two folders of images, one pair at a time; a repeated call resumes an interrupted one.
+"""Fuse two folders of images; a repeated call resumes an interrupted one.
 
 A fused image is a png whose text chunk records its sources, settings, weights and code. So whether it is up to date can
-be told from the file itself, even after images were moved, removed or replaced.
+be told from the file itself, even after images were moved, removed or replaced. The next pairs are read and the last
+ones written while one is fused.
 """
 
 import errno
-import hashlib
-import json
 import math
 import os
-import zlib
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib.data import common_range
-from fusionlib.data.image_io import decode_image, encode_image, stated_size
-from fusionlib.data.image_types import to_image, to_infrared
 from fusionlib.data.infrared import BLACK_HOT, Reading, range_words
 from fusionlib.data.matching import match_names, swapped_names
-from fusionlib.data.pairs import require_equal_sizes
-from fusionlib.inference.pair import (
-    OR_ALIGN,
-    STAGE_1,
-    STAGE_2,
-    VIDEO_SUFFIXES,
-    WEIGHTS,
-    Fuser,
-    check_settings,
-    fuse_pair,
-)
+from fusionlib.inference.pair import STAGE_1, STAGE_2, VIDEO_SUFFIXES, WEIGHTS, Fuser, check_settings, fuse_pair
+from fusionlib.inference.pair_files import EVERY, FIRST, Result, Steps
+from fusionlib.inference.pipeline import pipelined
 from fusionlib.inference.video import fuse_video
 from fusionlib.utils import distributed
 from fusionlib.utils.code import code_of
 from fusionlib.utils.errors import FusionError, is_main_process, print_problems
-from fusionlib.utils.files import (
-    IMAGE_SUFFIXES,
-    LONGEST_IMAGE,
-    file_fingerprint,
-    not_a_file,
-    read_bytes,
-    write_atomically,
-)
-
-HEADER = 33  # bytes of a png's signature and first chunk
-END = b"\0\0\0\0IEND\xae\x42\x60\x82"
-KEYWORD = b"tEXtfusionlib\0"  # type and keyword of the text chunk
+from fusionlib.utils.files import IMAGE_SUFFIXES, file_fingerprint, not_a_file, remove_abandoned
 
 
 def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str | None = None, ir_range=None,
@@ -59,8 +37,9 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     in a subfolder of `out` if that is in one. Complete ones of the same sources, settings, weights and code are kept.
     Radiometric infrared images of a folder have one range, the percentiles of up to 32 of them. What cannot be fused
     (no partner, another size, unreadable) is skipped and reported on stderr at the end, as are pairs that seem
-    misaligned and what else `fuse` warns of; the first 20 of a kind. The processes of `accelerate launch` share the
-    pairs.
+    misaligned and what else `fuse` warns of; the first 20 of a kind. Where more than ten pairs have one size, a sample
+    of them is checked for that (see `pair_files.Steps`), and how many were is reported. The processes of `accelerate
+    launch` share the pairs.
 
     Args:
         ir, visible: folders of images whose names agree up to the suffix, see `data.places`; where they contain more,
@@ -87,30 +66,33 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     weights = [file_fingerprint(WEIGHTS / name) for name in (STAGE_1, STAGE_2) if (WEIGHTS / name).is_file()]
     settings = {"instruction": instruction, "align": align, "reading": asdict(reading),
                 "weights": fuser.record if fuser else weights, "code": code_of(fuse_pair)}
-    bar = tqdm(distributed.share(list(enumerate(pairs))), desc="fusing", disable=not is_main_process())
-    for index, (_, *files) in bar:
-        try:
-            if files[1].suffix.lower() in VIDEO_SUFFIXES:
-                target, notes = targets[index], fuse_video(*files, targets[index], instruction, align, reading, fuser)
+    pairs = [(index, *files, targets[index]) for index, (_, *files) in enumerate(pairs)]
+    mine = distributed.share(pairs)
+    remove_abandoned(target for *_, target in mine)
+    outcomes = _outcomes(mine, Steps(settings, reading, fuser), settings, reading, fuser)
+    with closing(outcomes), tqdm(total=len(mine), desc="fusing", disable=not is_main_process()) as bar:
+        for index, outcome in outcomes:
+            try:
+                results[index] = outcome(), None
+            except FusionError as error:
+                results[index] = None, str(error)
+            except OSError as error:
+                if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP):  # of this one
+                    raise FusionError(f"{out}: cannot be written ({error.strerror or error}); free space or choose "
+                                      "another folder, and repeat the command to resume") from None
+                results[index] = None, f"{targets[index]}: cannot be written ({error.strerror}); rename its sources"
             else:
-                target, notes = _fuse_images(*files, targets[index], settings, reading, fuser)
-        except FusionError as error:
-            results[index] = None, str(error), []
-            continue
-        except OSError as error:
-            if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP):  # of this one
-                raise FusionError(f"{out}: cannot be written ({error.strerror or error}); free space or choose another "
-                                  "folder, and repeat the command to resume") from None
-            results[index] = None, f"{targets[index]}: cannot be written ({error.strerror}); rename its sources", []
-            continue
-        kept += notes is None
-        results[index] = target, None, notes
-        bar.set_postfix_str(f"{kept} kept" if kept else "", refresh=False)
+                kept += not results[index][0].new
+                bar.set_postfix_str(f"{kept} kept" if kept else "", refresh=False)
+            bar.update()
     results = [result for _, result in sorted(item for share in distributed.gather(results) for item in share.items())]
-    fused = [target for target, problem, _ in results if problem is None]
-    unfused = [problem for _, problem, _ in results if problem is not None]
-    new = [notes for *_, notes in results if notes is not None]
-    notes = swapped_names(ir, visible) + _summary([note for notes in new for note in notes], ir, len(new), reading)
+    made = [result for result, problem in results if problem is None]
+    fused, unfused = [result.target for result in made], [problem for _, problem in results if problem is not None]
+    new = [result for result in made if result.new]
+    notes = swapped_names(ir, visible) + _summary([note for each in new for note in each.notes], ir, len(new), reading)
+    if not align and (checked := sum(result.checked for result in new)) < len(new):
+        notes.append(f"{ir} and {visible}: {checked} of {len(new)} pairs were checked for whether they line up: of one "
+                     f"size, the first {FIRST}, then every {EVERY}th, and each after one that does not")
     for kind, found in (("not matched", unmatched), ("not fused", unfused), ("to look at", notes)):
         print_problems(kind, found)
     if problems is not None:
@@ -119,6 +101,23 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
         raise FusionError(f"{visible}: expected at least one image that can be fused, found none among {len(pairs)}, "
                           f"the first problem being: {unfused[0]}")
     return fused
+
+
+def _outcomes(pairs, steps: Steps, settings: dict, reading: Reading, fuser) -> Iterator[tuple[int, object]]:
+    """The index of each pair, and a function that returns the `Result` or raises."""
+    if pairs and pairs[0][1].suffix.lower() in VIDEO_SUFFIXES:  # two files
+        for index, *files in pairs:
+            yield index, partial(_fuse_video, files, settings, reading, fuser)
+        return
+    ways = pipelined(steps.planned(pairs), steps.read, steps.fuse, steps.write, pixels=lambda files: files.pixels)
+    with closing(ways):
+        for files, outcome in ways:
+            yield files.index, outcome
+
+
+def _fuse_video(files, settings, reading, fuser) -> Result:
+    notes = fuse_video(*files, settings["instruction"], settings["align"], reading, fuser)
+    return Result(files[-1], notes, new=True, checked=True)
 
 
 def pairs_of(ir, visible, out) -> tuple[list[tuple[str, Path, Path]], list[str]]:
@@ -167,37 +166,3 @@ def _summary(notes: list[str], ir, count: int, reading: Reading) -> list[str]:
     words = range_words(reading.common, True)
     others = [note for note in notes if not note.endswith(words)]
     return [f"{ir}: radiometric values: {words}", *others] if len(others) < len(notes) else others
-
-
-def _fuse_images(ir: Path, visible: Path, target: Path, settings: dict, reading: Reading, fuser: Fuser | None
-                 ) -> tuple[Path, list[str] | None]:  # fmt: skip
-    """The path of the fused image, and notes for the user; None for an image that is kept."""
-    sources = [read_bytes(path) for path in (ir, visible)]
-    record = {"sources": [hashlib.sha256(data).hexdigest() for data in sources], **settings}
-    content = KEYWORD + json.dumps(record).encode("ascii")
-    chunk = (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
-    found = not_a_file(target, LONGEST_IMAGE)
-    existing = target.read_bytes() if os.path.exists(target) and not found else b""
-    if found or (existing and not existing[HEADER + 4 :].startswith(KEYWORD)):
-        raise FusionError(f"{target}: expected an image that this command made, found {found or 'another one'}, which "
-                          "is not overwritten; move it away, or choose another folder")
-    if existing[HEADER:].startswith(chunk) and existing.endswith(END) and _reads_back(existing):
-        return target, None
-    if not settings["align"]:
-        sizes = [stated_size(data, path) for data, path in zip(sources, (ir, visible))]
-        require_equal_sizes(ir, sizes[0], visible, sizes[1], OR_ALIGN)
-    values = [decode_image(data, path, alpha=True) for data, path in zip(sources, (ir, visible))]
-    images = to_infrared(values[0], str(ir), reading), to_image(values[1], str(visible))
-    fused, notes = fuse_pair(*images, settings["instruction"], settings["align"], fuser)
-    if fused.dtype.kind == "f":
-        fused = (fused * 65535).round().astype(np.uint16)
-    if fused.ndim == 3:
-        fused = fused[..., [2, 1, 0, 3][: fused.shape[2]]]
-    data = encode_image(fused, ".png", target)
-    write_atomically(target, data[:HEADER] + chunk + data[HEADER:])
-    return target, notes
-
-
-def _reads_back(data: bytes) -> bool:
-    """Whether an image is whole, which after a power failure it may not be although its beginning and end are."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is not None

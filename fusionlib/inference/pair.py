@@ -50,15 +50,25 @@ def fuse_pair(ir: Infrared, visible: Image, instruction: str | None = None, alig
 
     Returns the fused image in the type of `visible`, and the warnings.
     """
-    infrared, colour, inside, notes = register(ir, visible, align)
+    *registered, notes = register(ir, visible, align)
+    return fuse_registered(visible, *registered, instruction, fuser), notes + coverage_note(ir.name, registered[2])
+
+
+def fuse_registered(visible: Image, infrared: Tensor, colour: Tensor, inside: Tensor | None,
+                    instruction: str | None = None, fuser: Fuser | None = None):  # fmt: skip
+    """The fused image in the type of `visible`, of what `register` returned for it."""
     fused = fuse_tensors(infrared, colour, instruction, inside, fuser)[: len(visible.pixels)]
     if not visible.coloured:  # exactly: the conversion through YCbCr leaves a rounding error between the channels
         fused = fused[:1].expand_as(visible.pixels)
-    return visible.restore(fused), notes
+    return visible.restore(fused)
 
 
-def register(ir: Infrared, visible: Image, align: str | None) -> tuple[Tensor, Tensor, Tensor | None, list[str]]:
-    """Infrared [1,H,W] and visible [3,H,W] of one size, where there is infrared (see `fuse_tensors`), and warnings."""
+def register(ir: Infrared, visible: Image, align: str | None, check: bool = True
+             ) -> tuple[Tensor, Tensor, Tensor | None, list[str]]:  # fmt: skip
+    """Infrared [1,H,W] and visible [3,H,W] of one size, where there is infrared (see `fuse_tensors`), and warnings.
+
+    `check`: whether to warn of images that do not line up; with `align`, they are registered in any case.
+    """
     infrared, colour, inside = ir.plane, visible.as_visible().cpu(), ir.inside
     notes = remarks(ir, visible)
     if align:
@@ -69,9 +79,15 @@ def register(ir: Infrared, visible: Image, align: str | None) -> tuple[Tensor, T
         inside = registration.coverage(matrix, ir.size, visible.size, inside)
     else:
         require_equal_sizes(ir.name, ir.size, visible.name, visible.size, OR_ALIGN)
-        if sentence := registration.describe(infrared, colour):
-            notes.append(f"{ir.name} and {visible.name}: {sentence}")
-    return infrared, colour, inside, notes + coverage_note(ir.name, inside)
+        if check:
+            notes += misalignment_note(ir.name, visible.name, infrared, colour)
+    return infrared, colour, inside, notes
+
+
+def misalignment_note(ir: str, visible: str, infrared: Tensor, colour: Tensor) -> list[str]:
+    """A sentence where infrared [1,H,W] and visible [3,H,W] of these names seem misaligned."""
+    sentence = registration.describe(infrared, colour)
+    return [f"{ir} and {visible}: {sentence}"] if sentence else []
 
 
 def remarks(ir: Infrared, visible: Image) -> list[str]:

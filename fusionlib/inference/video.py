@@ -1,13 +1,13 @@
-"""Fuse two videos frame by frame, through OpenCV."""
+"""Fuse two videos frame by frame, through OpenCV: the next frames are read and the last ones written meanwhile."""
 
 import errno
 import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
@@ -21,9 +21,10 @@ from fusionlib.data.image_types import to_image, to_infrared
 from fusionlib.data.infrared import DEFAULT, Reading, colours_of
 from fusionlib.inference import registration
 from fusionlib.inference.edge_matching import warp
-from fusionlib.inference.pair import Fuser, advice, coverage_note, fuse_tensors, remarks
+from fusionlib.inference.pair import Fuser, advice, coverage_note, fuse_tensors, misalignment_note, remarks
+from fusionlib.inference.pipeline import pipelined
 from fusionlib.utils.errors import FusionError, encodable
-from fusionlib.utils.files import beside, require_regular_file
+from fusionlib.utils.files import begun, require_regular_file
 
 #: The beginnings of mp4, mov, avi and mkv. Other formats of FFmpeg are lists of files, and would be followed.
 CONTAINERS = re.compile(rb".{4}(?:ftyp|moov|mdat|free|skip|wide|pnot)|RIFF.{4}AVI |\x1aE\xdf\xa3", re.DOTALL)
@@ -49,40 +50,60 @@ def fuse_video(ir: Path, visible: Path, target: Path, instruction: str | None = 
     """
     if os.path.lexists(target):
         raise FusionError(f"{target}: expected no file of this name, found one; move it away, or choose another folder")
-    (ir_rate, ir_total, _), (rate, total, _) = properties = [*map(_properties, (ir, visible))]
+    (ir_rate, ir_total, *_), (rate, total, *_) = properties = [*map(_properties, (ir, visible))]
+    pixels = [each[3] for each in properties]
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, written = beside(target, ".mp4"), 0
     if reading.ir_range == "auto":
         chosen = islice((frame for _, frame in _frames(ir)), 0, None, max(1, ir_total // common_range.IMAGES))
         reading = common_range.of_images(reading, chosen)
     notes = [f"{path} states no rate that a camera has: {each[0]:g} frames per second are taken"
              for path, each in zip((ir, visible), properties) if not each[2]]  # fmt: skip
-    matrix, inside, writer, counts = None, None, None, [0, 0]
-    try:
-        frames = _nearest(ir, visible, counts)
-        for infrared, colour in tqdm(frames, desc=visible.name, total=total or None, leave=False):
-            size, partner = colour.shape[1::-1], infrared.shape[1::-1]
-            if size != partner and not align:
-                raise FusionError(f"{visible}: expected frames of {partner[0]}x{partner[1]} like those of its infrared "
-                                  f'partner {ir}, found {size[0]}x{size[1]}; resize one, or let align="features" do it')
-            reading = replace(reading, colours=reading.colours or colours_of(infrared))
-            pair = to_infrared(infrared, str(ir), reading), to_image(colour, str(visible))
-            infrared, colour = pair[0].plane, pair[1].as_visible()
-            if writer is None:
-                writer = _writer(unfinished, rate, size, target)
-                notes += remarks(*pair)
-                if align:
-                    matrix = registration.align(infrared, colour, align)[1]
-                    inside = registration.coverage(matrix, pair[0].size, pair[1].size)
-                    notes += coverage_note(str(ir), inside)
-                elif sentence := registration.describe(infrared, colour):
-                    notes.append(f"{ir} and {visible}: {sentence}")
-                instruction = advice(infrared, colour) if instruction == "auto" else instruction
-            if matrix is not None:
-                infrared = torch.from_numpy(warp(infrared[0].numpy(), matrix.numpy(), colour.shape[1:]))[None]
-            fused = to_uint8(fuse_tensors(infrared, colour, instruction, inside, fuser))
+    matrix, inside, writer, counts, written = None, None, None, [0, 0], 0
+    frames = _nearest(ir, visible, counts)
+
+    def read(_):
+        """The next pair of frames, converted; None after the last one."""
+        nonlocal reading
+        if (pair := next(frames, None)) is None:
+            return None
+        (infrared, colour), (size, partner) = pair, (frame.shape[1::-1] for frame in reversed(pair))
+        if size != partner and not align:
+            raise FusionError(f"{visible}: expected frames of {partner[0]}x{partner[1]} like those of its infrared "
+                              f'partner {ir}, found {size[0]}x{size[1]}; resize one, or let align="features" do it')
+        reading = replace(reading, colours=reading.colours or colours_of(infrared))
+        return to_infrared(infrared, str(ir), reading), to_image(colour, str(visible))
+
+    def compute(pair):
+        nonlocal matrix, inside, writer, instruction
+        if pair is None:
+            return None
+        infrared, colour = pair[0].plane, pair[1].as_visible()
+        if writer is None:
+            writer = _writer(unfinished, rate, pair[1].size[::-1], target)
+            notes.extend(remarks(*pair))
+            if align:
+                matrix = registration.align(infrared, colour, align)[1]
+                inside = registration.coverage(matrix, pair[0].size, pair[1].size)
+                notes.extend(coverage_note(str(ir), inside))
+            else:
+                notes.extend(misalignment_note(str(ir), str(visible), infrared, colour))
+            instruction = advice(infrared, colour) if instruction == "auto" else instruction
+        if matrix is not None:
+            infrared = torch.from_numpy(warp(infrared[0].numpy(), matrix.numpy(), colour.shape[1:]))[None]
+        return to_uint8(fuse_tensors(infrared, colour, instruction, inside, fuser))
+
+    def write(fused):
+        if fused is not None:
             writer.write(np.ascontiguousarray(fused[..., ::-1]))
-            written += 1
+        return fused is not None
+
+    with begun(target, ".mp4") as unfinished:
+        # One thread each reads and writes, since frames have an order.
+        steps = pipelined(count(), read, compute, write, threads=1, pixels=lambda _: max(pixels))
+        with closing(steps), tqdm(desc=visible.name, total=total or None, leave=False) as bar:
+            while next(steps)[1]():
+                written += 1
+                bar.update()
         if writer is None:
             raise FusionError(f"{visible if counts[0] else ir}: expected a video that OpenCV can decode, found no "
                               "frame; convert it to mp4")
@@ -90,14 +111,10 @@ def fuse_video(ir: Path, visible: Path, target: Path, instruction: str | None = 
         if (found := _count(unfinished)) != written:  # OpenCV does not tell
             raise OSError(errno.ENOSPC, f"{found} of {written} frames can be read back, as on a full disk")
         unfinished.replace(target)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
     return notes + _time_notes(ir, visible, counts, (ir_rate, rate))
 
 
 def _writer(path: Path, rate: float, size: tuple[int, int], target: Path) -> cv2.VideoWriter:
-    path.touch()  # for the system's own error, which OpenCV does not tell
     writer = cv2.VideoWriter(_name(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         raise FusionError(f"{target}: expected frames that MPEG-4 can hold, found {size[0]}x{size[1]} pixels; resize "
@@ -158,7 +175,7 @@ def _nearest(ir: Path, visible: Path, counts: list[int]) -> Iterator[tuple[np.nd
 
 def _frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """The frames of a video as uint8 [H,W,3] RGB, with seconds since the first one."""
-    video, (rate, _, is_stated) = _opened(path), _properties(path)
+    video, (rate, _, is_stated, _) = _opened(path), _properties(path)
     first, last = None, None
     while (frame := video.read()[1]) is not None:
         stamp = video.get(cv2.CAP_PROP_POS_MSEC) / 1000 if is_stated else 0.0
@@ -168,12 +185,13 @@ def _frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
         yield last, frame[..., ::-1]
 
 
-def _properties(path: Path) -> tuple[float, int, bool]:
-    """Frames per second, the stated number of frames (or 0), and whether the file states a rate; else it is 25."""
+def _properties(path: Path) -> tuple[float, int, bool, int]:
+    """Frames per second, the stated number of frames (or 0), whether the file states a rate (else it is 25), pixels."""
     video = _opened(path)
     rate, count = video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)
     is_stated = 0 < rate <= HIGHEST_RATE
-    return rate if is_stated else 25.0, max(0, int(count)), is_stated
+    pixels = int(video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    return rate if is_stated else 25.0, max(0, int(count)), is_stated, pixels
 
 
 def _opened(path: Path) -> cv2.VideoCapture:

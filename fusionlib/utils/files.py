@@ -5,12 +5,18 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fusionlib.utils.errors import FusionError, first_line
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # images
 #: Of the files that are images; those of a kind that this OpenCV cannot decode are reported as unreadable.
@@ -18,6 +24,7 @@ IMAGE_SUFFIXES = (*WRITTEN, ".jpe", ".jfif", ".pgm", ".ppm", ".gif", ".avif", ".
 LONGEST_IMAGE = 1 << 29  # bytes of a file: 8 for each pixel that an image may have
 LONGEST_TEXT = 1 << 28  # bytes of a record or notebook
 LONGEST_NAME = 255  # bytes of a file's name, in all common file systems
+BEGUN = re.compile(r"(\..+)\.\d+(?:\.\w+)?", re.DOTALL)  # the name of a file that `beside` names
 DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")  # folders, where stdout may seem to be a file
 
 
@@ -95,25 +102,77 @@ def write_atomically(path, data: bytes) -> None:
     if found not in ("", "a folder") or os.path.dirname(os.path.abspath(path)) in DEVICES:
         raise FusionError(f"{path}: expected a place for a file, found {found or 'that of a device'}; choose another "
                           "one")
-    temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        if (size := temporary.stat().st_size) != len(data):
-            raise OSError(errno.EIO, f"{size} of {len(data)} bytes were written")
-        temporary.replace(path)
-    except BaseException as error:
+        with begun(path) as temporary:
+            temporary.write_bytes(data)
+            if (size := temporary.stat().st_size) != len(data):
+                raise OSError(errno.EIO, f"{size} of {len(data)} bytes were written")
+            temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def begun(path: Path, suffix: str = "") -> Iterator[Path]:
+    """The empty file beside a path that is written first; within it, it is moved there. On failure it is removed.
+
+    Meanwhile it is locked, and the system gives the lock back when the process dies: see `remove_abandoned`.
+    """
+    temporary, file = beside(path, suffix), None
+    try:
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)  # which raises the system's own error
+        if fcntl:
+            with suppress(OSError):  # of a file system without locks, where nothing is removed
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            os.close(file)  # Windows moves no open file
+        yield temporary
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
         raise
+    finally:
+        if file is not None and fcntl:
+            os.close(file)
 
 
 def beside(path: Path, suffix: str = "") -> Path:
     """The file beside a path that this process writes first; a long name would grow too long, so it gets another."""
+    return path.with_name(f"{_hidden(path)}.{os.getpid()}{suffix}")
+
+
+def _hidden(path: Path) -> str:
     name = path.name if len(os.fsencode(path.name)) < LONGEST_NAME - 30 else fingerprint(os.fsencode(path.name).hex())
-    return path.with_name(f".{name}.{os.getpid()}{suffix}")
+    return f".{name}"
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove the files that processes began to write beside these paths (`begun`) before they were killed.
+
+    Who still writes one holds its lock, on this host or another one that shares the disk; a process number says
+    neither. Files that cannot be locked stay, so on Windows all do.
+    """
+    folders = {}
+    for path in paths if fcntl else ():
+        folders.setdefault(path.parent, set()).add(_hidden(path))
+    for folder, names in folders.items():
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                found = BEGUN.fullmatch(entry.name)
+                if found and found[1] in names and entry.is_file(follow_symlinks=False):
+                    _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(path: str) -> None:
+    with suppress(OSError):  # such as that of a lock which another one holds
+        file = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            os.close(file)
 
 
 #: What an OSError has as its number where a place cannot be written.

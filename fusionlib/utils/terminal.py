@@ -1,9 +1,11 @@
-"""Output of the command line: any text on any encoding, no commands to the terminal, and pipes that close early."""
+"""The command line's terminal: text on any encoding, no commands in it, pipes that close early, and SIGTERM."""
 
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
@@ -56,6 +58,23 @@ def flush_output(code: int) -> int:
         if not code:
             print(f"error: {NO_OUTPUT} ({error.strerror})", file=sys.stderr)
         return code or 1
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Within it, or in a function that it decorates, SIGTERM does what Ctrl-C does: what was begun is finished first.
+
+    `kill` sends it, and schedulers do before they kill.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def command_line(*words, **options) -> str:

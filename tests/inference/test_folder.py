@@ -1,6 +1,6 @@
 """Folders: what is fused, kept, made again, left out and said."""
 
-import functools
+import re
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ import torch
 import fusionlib as fl
 from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference import folder as folders
-from fusionlib.inference import registration
+from fusionlib.inference import pair_files, registration
 from fusionlib.inference.folder import fuse_files
 from fusionlib.metrics.evaluation import evaluate_folder
 from fusionlib.utils.errors import FusionError
@@ -28,14 +28,13 @@ def sources(tmp_path, monkeypatch):
     for i in range(1, 4):
         for folder, shape in (("ir", (14, 19)), ("vi", (14, 19, 3))):
             write_image(f"{folder}/{i}.png", rng.integers(256, size=shape, dtype=np.uint8))
-    made, original = [], folders.fuse_pair
+    made, original = [], pair_files.fuse_registered
 
-    @functools.wraps(original)  # whose code pictures depend on
     def counted(*given):
-        made.append(Path(given[1].name).stem)
+        made.append(Path(given[0].name).stem)
         return original(*given)
 
-    monkeypatch.setattr(folders, "fuse_pair", counted)
+    monkeypatch.setattr(pair_files, "fuse_registered", counted)
     return made
 
 
@@ -242,3 +241,98 @@ def test_what_cannot_be_is_refused(sources, given, message):
     with pytest.raises(FusionError, match=message):
         fuse_files(*given)
     assert not list(Path().rglob("out/*"))
+
+
+def test_files_are_those_of_a_plain_loop(sources):
+    """Byte for byte, whatever is read and written meanwhile; one cannot be read."""
+    rng = np.random.default_rng(1)
+    for i in range(4, 24):
+        height, width = rng.integers(20, 60, 2)
+        write_image(f"ir/{i}.png", rng.integers(256, size=(height, width), dtype=np.uint8))
+        write_image(f"vi/{i}.png", rng.integers(256, size=(height, width, 3), dtype=np.uint8))
+    Path("vi/5.png").write_bytes(b"no picture")
+    settings, problems, original = [], [], folders.Steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "Steps", lambda *given: settings.append(given) or original(*given))
+        names = [path.name for path in fuse_files("ir", "vi", "out", problems=problems)]
+    assert len(names) == 22 and [problem[:8] for problem in problems] == ["vi/5.png"]
+    loop = original(*settings[0])
+    pairs = [(i, Path("ir", name), Path("vi", name), Path("loop", name)) for i, name in enumerate(names)]
+    for files in loop.planned(pairs):
+        loop.write(loop.fuse(loop.read(files)))
+    assert {name: Path("loop", name).read_bytes() for name in names} == {
+        name: Path("out", name).read_bytes() for name in names}
+
+
+def test_a_full_disk_ends_it_and_what_was_computed_before_is_kept(sources, monkeypatch):
+    def full(path, data):
+        if path.name == "2.png":
+            raise OSError(28, "No space left on device")
+        written(path, data)
+
+    written = pair_files.write_atomically
+    with monkeypatch.context() as patch, pytest.raises(FusionError, match=r"out: cannot be written \(No space left"):
+        patch.setattr(pair_files, "write_atomically", full)
+        fuse_files("ir", "vi", "out")
+    computed = [name for name in sources if name != "2"]
+    assert computed[0] == "1" and sorted(path.stem for path in Path("out").iterdir()) == computed
+    sources.clear()
+    assert len(fuse_files("ir", "vi", "out")) == 3 and sources == [i for i in ("1", "2", "3") if i not in computed]
+
+
+@pytest.fixture
+def looked_at(sources, monkeypatch):
+    """40 pairs whose gray level is their number; numbers of those that are checked, and of the misaligned ones."""
+    looked, misaligned = [], set()
+    for i in range(40):
+        write_image(f"many/ir/{i:02d}.png", np.full((14, 19), i, np.uint8))
+        write_image(f"many/vi/{i:02d}.png", np.full((14, 19), i, np.uint8))
+
+    def describe(infrared, colour):
+        looked.append(round(infrared.mean().item() * 255))
+        return "they do not line up" if looked[-1] in misaligned else None
+
+    monkeypatch.setattr(registration, "describe", describe)
+    return looked, misaligned
+
+
+def test_a_camera_is_checked_ten_times_and_then_sampled(looked_at, capfd):
+    looked, misaligned = looked_at
+    misaligned.add(15)  # which no sample tells
+    fuse_files("many/ir", "many/vi", "out")
+    said = capfd.readouterr().err
+    assert sorted(looked) == [*range(10), 10, 20, 30]
+    assert "many/ir and many/vi: 13 of 40 pairs were checked for whether they line up" in said
+    assert "do not line up" not in said
+    looked.clear()
+    fuse_files("many/ir", "many/vi", "out")  # all are kept
+    assert looked == [] and "checked" not in capfd.readouterr().err
+    for i in (3, 14, 20):
+        Path(f"out/{i:02d}.png").unlink()
+    fuse_files("many/ir", "many/vi", "out")  # the same sample
+    assert sorted(looked) == [3, 20] and "2 of 3 pairs were checked" in capfd.readouterr().err
+
+
+def test_after_a_pair_that_does_not_line_up_each_is_checked(looked_at, capfd):
+    looked, misaligned = looked_at
+    misaligned.update((17, 20, 25, 39))
+    fuse_files("many/ir", "many/vi", "out")
+    said = capfd.readouterr().err
+    assert sorted(looked) == [*range(11), *range(20, 40)]
+    assert re.findall(r"many/ir/(\d+).png and \S+: they do not line up", said) == ["20", "25", "39"]
+    assert "31 of 40 pairs were checked" in said
+
+
+def test_pairs_of_other_sizes_or_folders_are_other_cameras(looked_at, capfd):
+    looked, _ = looked_at
+    for i in range(10, 30):
+        for kind in ("ir", "vi"):
+            path = Path(f"many/{kind}/{i:02d}.png")
+            if i < 20:
+                write_image(path, np.full((14 + i, 19), i, np.uint8))
+            else:
+                Path(f"many/{kind}/night").mkdir(exist_ok=True)
+                path.rename(f"many/{kind}/night/{i:02d}.png")
+    fuse_files("many/ir", "many/vi", "out")
+    assert sorted(looked) == [*range(20), *range(20, 30), 30]
+    assert "31 of 40 pairs were checked" in capfd.readouterr().err

@@ -5,7 +5,17 @@ import os
 import pytest
 
 from fusionlib.utils.errors import FusionError
-from fusionlib.utils.files import below, beside, load_json, not_a_file, read_json, read_text, write_atomically
+from fusionlib.utils.files import (
+    begun,
+    below,
+    beside,
+    load_json,
+    not_a_file,
+    read_json,
+    read_text,
+    remove_abandoned,
+    write_atomically,
+)
 
 LEADING_OUT = ["..", "../x", "a/..", "a/../../b", "/a", "/", "a/" + "b" * 256, "ä" * 128, "a\0", "\ud800"]
 
@@ -123,3 +133,22 @@ def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path):
     assert not_a_file(tmp_path / "file", 5) == ""
     assert not_a_file(tmp_path / "file", 4) == "5e-06 MB, at most 4e-06 are read"
     assert sorted(os.listdir(tmp_path)) == ["file", "link", "pipe"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_what_killed_processes_began_is_removed_and_nothing_else(tmp_path):
+    long, others = tmp_path / f"{'x' * 240}.png", (".b.png.123", "a.png.123", ".a.png.123x", ".a.png", ".a.png.tmp")
+    for path, suffix in ((tmp_path / "a.png", ""), (tmp_path / "a.mp4", ".mp4"), (long, "")):
+        abandoned = path.with_name(beside(path).name.replace(f".{os.getpid()}", f".123{suffix}"))
+        abandoned.write_bytes(b"half")
+    for name in others:
+        (tmp_path / name).write_bytes(b"of the user")
+    (tmp_path / ".a.png.7").mkdir()
+    (tmp_path / ".a.png.8").symlink_to("a.png.123")
+    with begun(tmp_path / "a.png") as alive:
+        remove_abandoned([tmp_path / "a.png", tmp_path / "a.mp4", long, tmp_path / "nowhere" / "a.png"])
+        assert sorted(os.listdir(tmp_path)) == sorted([*others, ".a.png.7", ".a.png.8", alive.name])
+        alive.rename(tmp_path / "a.png")
+    with pytest.raises(KeyError), begun(tmp_path / "a.png") as alive:
+        raise KeyError
+    assert not alive.exists()
