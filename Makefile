@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
+# CPU=1 installs PyTorch without CUDA first, and the rest then finds it there.
+TORCH = torch torchvision --index-url https://download.pytorch.org/whl/cpu
+
 # What `short` trains and on how much.
 SHORT = --set scenes_train=10 --set scenes_test=4 --set fusion_epochs=1 --set dfh_epochs=1
 
@@ -12,6 +15,7 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(if $(CPU),$(BIN)/python -m pip install --quiet $(TORCH))
 	$(BIN)/python -m pip install --quiet --editable '.[encoder,test]'
 	touch $@
 
