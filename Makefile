@@ -28,9 +28,9 @@ short: setup  ## a short way through the suite: four notebooks with little train
 	$(BIN)/python -m fusionlib run --out $(VENV)/short --only 01,02,03,04,09 $(SHORT)
 	$(BIN)/python -m fusionlib report --run $(VENV)/short
 
-test: setup  ## all tests, the notebooks among them
+test: setup  ## all tests in two processes, one of which begins with the notebooks
 	$(BIN)/python -m ruff check
-	$(BIN)/python -m pytest --nbval --nbval-current-env
+	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadgroup --no-loadscope-reorder
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab notebooks

@@ -7,8 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-# One thread count for every test: floating point sums depend on it in the last digits.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread for every test and what it starts: floating point sums depend on the count in the last digits, and of small
+# images and networks a second thread mostly waits. Notebooks set the number that their profile says.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as fusionlib does, which torch is too early for here
 
 import matplotlib
@@ -17,19 +18,27 @@ import torch
 
 import fusionlib  # noqa: F401  quiets the libraries that would look things up on the network
 
-# Nothing phones home: whoever tries is refused and noted, in this process and in those that it starts.
+# Nothing phones home: whoever tries is refused and noted, in this process and in those that it starts, workers too.
 OFFLINE = Path(__file__).parent / "offline"
-CONNECTIONS = Path(tempfile.mkdtemp()) / "connections"
-os.environ["FUSIONLIB_CONNECTIONS"] = str(CONNECTIONS)
+CONNECTIONS = Path(os.environ.setdefault("FUSIONLIB_CONNECTIONS", os.path.join(tempfile.mkdtemp(), "connections")))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
 sys.path.insert(0, str(OFFLINE))
 sys.modules.pop("sitecustomize", None)
 importlib.import_module("sitecustomize")
 
 matplotlib.use("Agg")
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """The notebooks first, one after the other, as each reads what those before it have made; of tests, a file each."""
+    if config.pluginmanager.hasplugin("xdist"):
+        items.sort(key=lambda item: item.path.suffix != ".ipynb")
+        for item in items:
+            group = "notebooks" if item.path.suffix == ".ipynb" else item.path.relative_to(config.rootpath).as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -60,17 +69,11 @@ def text_dfh_weights(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed_and_thread():
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For small images and networks: on a busy machine a second thread mostly waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a run sets its own, as a fixture or in a test
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 def pytest_sessionfinish(session):
