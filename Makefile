@@ -30,7 +30,7 @@ short: setup  ## a short way through the suite: four notebooks with little train
 
 test: setup  ## all tests in two processes, one of which begins with the notebooks
 	$(BIN)/python -m ruff check
-	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab notebooks

@@ -32,13 +32,21 @@ torch.set_num_threads(1)
 SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-def pytest_collection_modifyitems(config, items):
-    """The notebooks first, one after the other, as each reads what those before it have made; of tests, a file each."""
-    if config.pluginmanager.hasplugin("xdist"):
-        items.sort(key=lambda item: item.path.suffix != ".ipynb")
-        for item in items:
-            group = "notebooks" if item.path.suffix == ".ipynb" else item.path.relative_to(config.rootpath).as_posix()
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file at a time, in the order given; the notebooks as one, as each reads what those before it have made.
+
+    The marks of `--dist loadgroup` would say the same, but pytest-xdist 3.8 does not find them with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "notebooks" if file.endswith(".ipynb") else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
