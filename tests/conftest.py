@@ -7,9 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-# One thread for every test and what it starts: floating point sums depend on the count in the last digits, and of small
-# images and networks a second thread mostly waits. Notebooks set the number that their profile says.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of what the tests start, kernels of notebooks too: floating point sums depend on the number in the last digits.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as fusionlib does, which torch is too early for here
 
 import matplotlib
@@ -27,7 +26,7 @@ sys.modules.pop("sitecustomize", None)
 importlib.import_module("sitecustomize")
 
 matplotlib.use("Agg")
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # of small images and networks, where a second thread mostly waits
 
 SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
