@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
+# CPU=1 installs PyTorch without CUDA first, and the rest then finds it there.
+TORCH = torch torchvision --index-url https://download.pytorch.org/whl/cpu
+
 # What `short` trains and on how much.
 SHORT = --set scenes_train=10 --set scenes_test=4 --set fusion_epochs=1 --set dfh_epochs=1
 
@@ -12,6 +15,7 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(if $(CPU),$(BIN)/python -m pip install --quiet $(TORCH))
 	$(BIN)/python -m pip install --quiet --editable '.[encoder,test]'
 	touch $@
 
@@ -24,9 +28,9 @@ short: setup  ## a short way through the suite: four notebooks with little train
 	$(BIN)/python -m fusionlib run --out $(VENV)/short --only 01,02,03,04,09 $(SHORT)
 	$(BIN)/python -m fusionlib report --run $(VENV)/short
 
-test: setup  ## all tests, the notebooks among them
+test: setup  ## all tests in two processes, one of which begins with the notebooks
 	$(BIN)/python -m ruff check
-	$(BIN)/python -m pytest --nbval --nbval-current-env
+	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab notebooks

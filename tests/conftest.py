@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# One thread count for every test: floating point sums depend on it in the last digits.
+# Of what the tests start, kernels of notebooks too: floating point sums depend on the number in the last digits.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as fusionlib does, which torch is too early for here
 
@@ -17,19 +17,35 @@ import torch
 
 import fusionlib  # noqa: F401  quiets the libraries that would look things up on the network
 
-# Nothing phones home: whoever tries is refused and noted, in this process and in those that it starts.
+# Nothing phones home: whoever tries is refused and noted, in this process and in those that it starts, workers too.
 OFFLINE = Path(__file__).parent / "offline"
-CONNECTIONS = Path(tempfile.mkdtemp()) / "connections"
-os.environ["FUSIONLIB_CONNECTIONS"] = str(CONNECTIONS)
+CONNECTIONS = Path(os.environ.setdefault("FUSIONLIB_CONNECTIONS", os.path.join(tempfile.mkdtemp(), "connections")))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
 sys.path.insert(0, str(OFFLINE))
 sys.modules.pop("sitecustomize", None)
 importlib.import_module("sitecustomize")
 
 matplotlib.use("Agg")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # of small images and networks, where a second thread mostly waits
 
 SHARED = Path(os.environ.get("FUSIONLIB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file at a time, in the order given; the notebooks as one, as each reads what those before it have made.
+
+    The marks of `--dist loadgroup` would say the same, but pytest-xdist 3.8 does not find them with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "notebooks" if file.endswith(".ipynb") else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -60,17 +76,11 @@ def text_dfh_weights(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed_and_thread():
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For small images and networks: on a busy machine a second thread mostly waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a run sets its own, as a fixture or in a test
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 def pytest_sessionfinish(session):

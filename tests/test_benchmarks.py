@@ -15,8 +15,6 @@ from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import PAPER
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def agree(fused, ir, visible):
     ours = evaluate(*(torch.from_numpy(image)[None, None] for image in (fused, ir, visible)))

@@ -17,10 +17,11 @@ SLURM = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "41", "
 RECORD = '#!/bin/sh\nexec {python} -c \'import json, sys; print(json.dumps(sys.argv[1:]))\' {name} "$@" >> {log}\n'
 
 
-@pytest.fixture
-def started(tmp_path):
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
     """The commands that the script starts, as lists."""
-    log, bin_folder = tmp_path / "log", tmp_path / "bin"
+    folder = tmp_path_factory.mktemp("cluster")
+    log, bin_folder = folder / "log", folder / "bin"
     bin_folder.mkdir()
     python = shutil.which("python3") or shutil.which("python")
     for name, text in {"python": RECORD, "accelerate": RECORD, "srun": '#!/bin/sh\nexec "$@"\n',

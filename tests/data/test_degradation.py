@@ -15,7 +15,6 @@ from fusionlib.data.synthetic.scene import render
 from fusionlib.utils.errors import FusionError
 
 EVERY = [(name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from fusionlib.utils.errors import FusionError
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]  # of torch's exporter
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter
 SIZE = 64, 96
 
 

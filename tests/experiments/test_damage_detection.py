@@ -13,8 +13,6 @@ from fusionlib.experiments.damage_detection import confusion, detections, fit, r
 from fusionlib.feedback import damage_analysis
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):

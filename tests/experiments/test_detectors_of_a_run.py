@@ -17,7 +17,6 @@ from fusionlib.experiments.run import Run
 from fusionlib.inference import fuse
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64, 96
 
 

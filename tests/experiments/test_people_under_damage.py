@@ -16,7 +16,6 @@ from fusionlib.feedback.damage_words import describe
 from fusionlib.utils.errors import FusionError
 
 SIZE, BOX = (96, 128), [40.0, 20.0, 60.0, 80.0]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ SIZE = (64, 96)
 
 
 @pytest.fixture
-def run(tmp_path, one_thread):
+def run(tmp_path):
     settings = replace(profile("quick", detector_epochs=2, detector_lr=1e-3), detect_size=SIZE)
     return Run(settings, tmp_path / "run", tmp_path / "data")
 

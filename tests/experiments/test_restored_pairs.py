@@ -14,7 +14,6 @@ from fusionlib.feedback.damage_words import PHRASES
 from fusionlib.utils.errors import FusionError
 
 STRIPES = ("stripe noise", "ir"), ("gaussian noise", "visible")
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from fusionlib.utils.errors import FusionError
 EVERY = [(name, modality) for name, kind in DEGRADATIONS.items() for modality in kind.modalities]
 SCENES, DAY = 6, 3
 BY_NATURE = "low light", "overexposure"  # scenes look so without damage too; a false alarm is worse than a miss
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,6 @@ from fusionlib.feedback.backends import to_pil
 from fusionlib.feedback.llava import Llava, SeededSampling
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LONG = 16  # tokens
 
 

@@ -14,8 +14,6 @@ from fusionlib.feedback.store import image_fingerprint
 from fusionlib.feedback.views import WithSources, side_by_side
 from fusionlib.inference.pair import advice
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def sources():

@@ -14,8 +14,6 @@ from fusionlib.inference.export import export
 from fusionlib.models import FusionNetwork
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def pt2(tmp_path_factory):

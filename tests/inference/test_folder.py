@@ -16,8 +16,6 @@ from fusionlib.inference.folder import fuse_files
 from fusionlib.metrics.evaluation import evaluate_folder
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):

@@ -23,7 +23,6 @@ from fusionlib.inference import pair as fusing
 from fusionlib.inference import registration
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH = 23, 31
 DESCRIBE = registration.describe
 

@@ -19,8 +19,6 @@ from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference.folder import fuse_files
 from fusionlib.inference.pipeline import IN_FLIGHT, PIXELS, pipelined
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def number(value):
     return value

@@ -14,7 +14,6 @@ from fusionlib.inference.tiling import tiled, tiles
 from fusionlib.models import VARIANTS, FusionNetwork, TextGuidedFusion
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = 24
 SIZES = [(37, 50), (33, 17), (64, 64), (41, 2), (5, 3)]  # with last tiles of 1 to 5 pixels, and images below a tile
 TILES = [6, 16, 32]

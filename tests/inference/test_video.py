@@ -12,7 +12,6 @@ from fusionlib.inference import registration
 from fusionlib.inference.folder import fuse_files
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH = 48, 64
 
 

@@ -20,8 +20,3 @@ def triple():
 def planes(triple):
     """The same as float32 gray values [1, 1, 37, 53], as the metric functions take them."""
     return tuple(torch.from_numpy(image).float()[None, None] for image in triple)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(one_thread):
-    """For all metrics."""

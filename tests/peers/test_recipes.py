@@ -21,8 +21,6 @@ from fusionlib.peers.sources import SOURCES
 from fusionlib.training import trainer
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

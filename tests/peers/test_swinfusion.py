@@ -11,8 +11,6 @@ from fusionlib.peers import swinfusion
 from fusionlib.peers.checkpoints import DERIVED
 from fusionlib.peers.swinfusion import SwinFusion
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def peer():

@@ -9,8 +9,6 @@ from fusionlib.peers import textif
 from fusionlib.peers.textif import PROMPT, TextIF, sentence_vector
 from fusionlib.utils.errors import FusionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def peer():

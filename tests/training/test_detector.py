@@ -50,7 +50,7 @@ def same(a, b):
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_learns_and_writes_its_artefacts(tmp_path, one_thread):
+def test_learns_and_writes_its_artefacts(tmp_path):
     test = Blobs(24, seed=1)
     trained = train_detector(detector(), Blobs(64), tmp_path, validation=test, epochs=10, batch_size=4, augment=False)
     assert not trained.training and trained.names == ["person"]
@@ -67,7 +67,7 @@ def test_learns_and_writes_its_artefacts(tmp_path, one_thread):
     assert (tmp_path / "last.safetensors").is_file()
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, one_thread):
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     settings = {"epochs": 2, "batch_size": 8}
     whole = train_detector(detector(), Blobs(16), tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
@@ -168,7 +168,7 @@ def test_moving_average_forgets_the_start_of_a_short_run():
     assert average(torch.tensor(3), torch.tensor(5), torch.tensor(2)) == 5
 
 
-def test_scene_detector_command(tmp_path, monkeypatch, one_thread):
+def test_scene_detector_command(tmp_path, monkeypatch):
     monkeypatch.setattr(module.fusionlib, "ROOT", tmp_path / "elsewhere")
     result = train_scene_detector(tmp_path / "weights.safetensors", scenes=4, epochs=1, size=(64, 96), bf16=False)
     assert result["images"] == 2 and result["boxes"] % 2 == 0  # one scene, in two pictures

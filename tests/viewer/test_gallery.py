@@ -20,8 +20,6 @@ from fusionlib.viewer.requests import RequestHandler
 from fusionlib.viewer.run_gallery import from_run
 from fusionlib.viewer.session import Networks
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def write(path, level=0.5, size=(8, 10)):
     fl.data.write_image(path, torch.full((1, *size), level))

@@ -27,8 +27,6 @@ from fusionlib.viewer.gallery import Gallery, file_name
 from fusionlib.viewer.session import token_spans
 from fusionlib.visualization import contact_sheets
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Page:
     """Stands in for the page: sends requests and collects the replies."""
