@@ -67,10 +67,10 @@ def test_our_stage_1_learns(pairs, tmp_path):
 
 
 def test_stage_1_learns_and_says_how(pairs, tmp_path):
-    settings = replace(SETTINGS, fusion_epochs=80)
+    settings = replace(SETTINGS, fusion_epochs=100)
     network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, settings)
     curves = pd.read_csv(tmp_path / "curves.csv")
-    assert list(curves.epoch) == list(range(1, 81))
+    assert list(curves.epoch) == list(range(1, 101))
     assert curves["validation total"].iloc[-1] < 0.6 * curves["validation total"].iloc[0]
     assert not network.training
     best = models.load(tmp_path / "best.safetensors")
