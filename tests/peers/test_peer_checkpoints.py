@@ -178,6 +178,35 @@ def test_pickles_of_somebody_else(tmp_path, opcodes):
         assert "\n" not in str(error.value)
 
 
+class Counted:
+    """Counts how often it is hashed, where it is an element of a tuple."""
+
+    hashes = 0
+
+    def __hash__(self):
+        Counted.hashes += 1
+        return 1
+
+
+def test_shared_tuples_are_refused_before_they_are_hashed(tmp_path, monkeypatch):
+    """Each level of tuples doubles torch's work, which the guard spares: counted for few levels, none for many."""
+
+    def hashes(levels):
+        inner = b"c%s\nCounted\n)\x81\x85q\0" % __name__.encode()  # a tuple of a new Counted
+        pairs = [b"0h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels)]
+        (tmp_path / "odd.pth").write_bytes(pickled(b"}", inner, *pairs, b"K\x01s"))
+        Counted.hashes = 0
+        with torch.serialization.safe_globals([Counted]), pytest.raises(FusionError, match=r"odd\.pth") as error:
+            build("LRRNet", tmp_path / "odd.pth")
+        return Counted.hashes, "tuples of more elements" in str(error.value)
+
+    once = hashes(0)[0]
+    assert once > 0 and hashes(60) == (0, True)
+    monkeypatch.setattr("fusionlib.utils.pickles._require_small", lambda opcodes: None)
+    for levels in (1, 4, 12):
+        assert hashes(levels) == (once << levels, False)  # and so for 60 levels
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("key", ["model", "state_dict", "params", "ema"])
 def test_a_dict_in_itself(tmp_path, key):
