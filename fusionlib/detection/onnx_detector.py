@@ -114,7 +114,7 @@ def load_onnx(path: str | Path) -> OnnxDetector:
             raise FusionError(f"{classes} classes with {len(names)} names")
     except Exception as error:  # a damaged or hostile file can fail in any way
         found = textwrap.shorten(getattr(error, "err", "") or first_line(error), 120)
-        if isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem:
+        if getattr(error, "code", None) == cv2.Error.StsNoMem:
             found = f"layers that take more than {limit / 1e6:.0f} MB ({found})"
         elif isinstance(error, cv2.error):
             found = f"layers that OpenCV cannot run ({found})"

@@ -162,7 +162,7 @@ PICKLES = {
     "nothing": [], "no memo": [b"h\x05"], "a list as key": [b"}]K\x01s"], "odd items": [b"}(K\x01u"],
     "state of a number": [b"K\x01}b"], "call of a number": [b"K\x01)R"], "a number as storage": [b"K\x01Q"],
     "huge text": [b"X\xff\xff\xff\x7fa"], "deep": [b")", b"\x85" * 100_000], "shared tuples": LAUGHS,
-    "shared tuples as key": [b"}", *LAUGHS, b"K\x01s"], "no arguments": [b"ctorch._utils\n_rebuild_tensor_v2\n)R"],
+    "shared tuples as key": [*LAUGHS, b"}h\x3bK\x01s"], "no arguments": [b"ctorch._utils\n_rebuild_tensor_v2\n)R"],
     "wrong arguments": [b"ctorch._utils\n_rebuild_parameter\n(K\x01K\x02K\x03tR"],
     "a number as dict": [b"ccollections\nOrderedDict\nK\x01\x85R"], "system": [b"cposix\nsystem\nX\x01\0\0\0a\x85R"],
 }  # fmt: skip
@@ -193,8 +193,8 @@ def test_shared_tuples_are_refused_before_they_are_hashed(tmp_path, monkeypatch)
 
     def hashes(levels):
         inner = b"c%s\nCounted\n)\x81\x85q\0" % __name__.encode()  # a tuple of a new Counted
-        pairs = [b"0h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels)]
-        (tmp_path / "odd.pth").write_bytes(pickled(b"}", inner, *pairs, b"K\x01s"))
+        pairs = [b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels)]
+        (tmp_path / "odd.pth").write_bytes(pickled(inner, *pairs, b"}h%cK\x01s" % levels))  # {pair: 1}
         Counted.hashes = 0
         with torch.serialization.safe_globals([Counted]), pytest.raises(FusionError, match=r"odd\.pth") as error:
             build("LRRNet", tmp_path / "odd.pth")
