@@ -575,6 +575,8 @@ def test_a_setting_is_refused_before_anything_runs(tmp_path, monkeypatch, capfd,
     ("fuse --ir ir --visible vi --out out --ir-range nan,1", "two numbers"),
     ("fuse --ir ir --visible vi --out out --ir-range 1e999,2", "two numbers"),
     ("fuse --ir ir --visible vi --out out --align banana", ONE_OF),
+    ("fuse --ir ir --visible vi --out out --device meta", "one that this machine has"),
+    ("data check . --json .", "Is a directory"), ("data check . --json /", "Is a directory"),
     ("metrics --fused fused --ir ir --visible vi --names FID", "Unknown metric"),
     ("run --profile ../x --out out", "profile must be one of"), ("report --run nowhere --out out", "found none"),
 ])  # fmt: skip
