@@ -15,7 +15,7 @@ INTERRUPTED = 130  # exit code of a program that Ctrl-C ends
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: that of the command's function, which may be None for 0.
+    """Run a command and return its exit code: that of the command's function, 0 if it has none, or argparse's.
 
     Without arguments, the help is printed.
     """
@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         except FusionError as error:  # of the help, on a full disk
             print(f"error: {error}", file=sys.stderr)
             code = 1
+        except SystemExit as end:  # of argparse, when it has printed the help or what is wrong with an option
+            code = end.code
         except KeyboardInterrupt:  # also while the arguments are parsed
             print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
             code = INTERRUPTED

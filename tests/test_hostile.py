@@ -78,10 +78,7 @@ def here(originals, tmp_path, monkeypatch):
 
 def run(command, capfd) -> tuple[int, str]:
     """The exit code of a command, and what it says; no traceback, no command to the terminal, at most one error."""
-    try:
-        code = main(command.split() if isinstance(command, str) else command)
-    except SystemExit as end:  # of argparse
-        code = end.code
+    code = main(command.split() if isinstance(command, str) else command)
     said = capfd.readouterr()
     text = (said.out + said.err).replace("\x1b[A", "")  # by which tqdm moves
     assert "Traceback" not in text and not set("\x1b\x07") & set(text)
@@ -577,6 +574,8 @@ def test_a_setting_is_refused_before_anything_runs(tmp_path, monkeypatch, capfd,
     ("fuse --ir ir --visible vi --out out --ir-range nan,1", "two numbers"),
     ("fuse --ir ir --visible vi --out out --ir-range 1e999,2", "two numbers"),
     ("fuse --ir ir --visible vi --out out --align banana", ONE_OF),
+    ("fuse --ir ir --visible vi --out out --device meta", "one that this machine has"),
+    ("data check . --json .", "Is a directory"), ("data check . --json /", "Is a directory"),
     ("metrics --fused fused --ir ir --visible vi --names FID", "Unknown metric"),
     ("run --profile ../x --out out", "profile must be one of"), ("report --run nowhere --out out", "found none"),
 ])  # fmt: skip
@@ -819,6 +818,24 @@ def test_a_reader_that_has_seen_enough(here):
     process.stdout.close()
     error = process.stderr.read()
     assert process.wait(50) == 141 and b"BrokenPipe" not in error and b"Traceback" not in error
+
+
+@pytest.mark.parametrize(("command", "place", "expected"), [
+    ("--help", "closed pipe", 141), ("fuse --help", "closed pipe", 141), ("", "closed pipe", 141),
+    ("--version", "closed pipe", 141), ("--help", "full disk", 1), ("--version", "full disk", 1),
+    ("fuse --banana", "closed pipe", 2),
+])  # fmt: skip
+def test_the_help_ends_as_other_output_does(monkeypatch, command, place, expected):
+    """Where the first byte cannot be written; in one process, and the interpreter's own flush finds nothing more."""
+    if place == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "argv", ["fusionlib", *command.split()])
+        assert main() == expected
 
 
 def test_an_interrupt_is_a_sentence_and_what_is_done_is_kept(here):

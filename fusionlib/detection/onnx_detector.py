@@ -7,6 +7,7 @@ names of the classes are read from the same bytes; their format is protobuf, the
 import ast
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -19,12 +20,17 @@ from torchvision.ops import box_convert
 from fusionlib.data.datasets import letterbox_scale
 from fusionlib.detection.checkpoints import coco_names
 from fusionlib.detection.postprocessing import GREY, check_images, select, suppress
+from fusionlib.utils.allocator import memory_limit
 from fusionlib.utils.errors import FusionError, first_line
+from fusionlib.utils.files import not_a_file
 
 _EXPECTED = ("a detector in ONNX with one image [1, 3, H, W] of fixed size as its input and one output, as of YOLOX "
              "([1, N, 5 + classes]) or exported by ultralytics ([1, 4 + classes, N] or [1, N, 6])")
-_LARGEST = 2 << 30  # bytes: protobuf allows no more
+_LARGEST = 512 << 20  # bytes of a file; the largest of ultralytics has 390 MB
 _MOST_PIXELS = 1 << 22  # of the input; detectors are exported for 640x640 to 1536x1536
+#: Bytes that reading a network and running it once may take, more than so many for each byte of its file: a layer of
+#: some bytes can make gigabytes.
+_MEMORY, _MEMORY_PER_BYTE = 512 << 20, 8
 _STRIDES = (8, 16, 32)
 
 
@@ -91,22 +97,40 @@ def load_onnx(path: str | Path) -> OnnxDetector:
     path = Path(path)
     if not path.is_file():
         raise FusionError(f"{path}: expected {_EXPECTED}, found no such file; nothing is downloaded, so copy it here.")
+    limit = _MEMORY + _MEMORY_PER_BYTE * path.stat().st_size
     try:
-        if path.stat().st_size > _LARGEST:
-            raise FusionError("a file of more than 2 GiB")
+        if found := not_a_file(path, _LARGEST):
+            raise FusionError(found)
         data = path.read_bytes()
         size, names = _describe(memoryview(data))
-        net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
-        layout, classes = _recognise(_run(net, torch.full((3, *size), GREY)), size)
+        image = torch.full((3, *size), GREY)
+        with memory_limit(limit), _one_thread():
+            net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+            output = _run(net, image)
+        layout, classes = _recognise(output, size)
         if not names:
             names = coco_names().values() if classes in (80, None) else [f"class {i}" for i in range(classes)]
         if classes not in (len(names), None):
             raise FusionError(f"{classes} classes with {len(names)} names")
     except Exception as error:  # a damaged or hostile file can fail in any way
         found = textwrap.shorten(getattr(error, "err", "") or first_line(error), 120)
-        found = f"layers that OpenCV cannot run ({found})" if isinstance(error, cv2.error) else found
+        if getattr(error, "code", None) == cv2.Error.StsNoMem:
+            found = f"layers that take more than {limit / 1e6:.0f} MB ({found})"
+        elif isinstance(error, cv2.error):
+            found = f"layers that OpenCV cannot run ({found})"
         raise FusionError(f"{path}: expected {_EXPECTED}, found {found}: export it again.") from error
     return OnnxDetector(net, size, layout, names)
+
+
+@contextmanager
+def _one_thread():
+    """OpenCV starts no threads within it: where one has no memory for its stack, the process would end."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _run(net, image):
@@ -159,6 +183,8 @@ def _find(message: memoryview, number: int, *inner: int) -> Iterator[int | memor
     while at < len(message):
         key, at = _varint(message, at)
         kind = key & 7
+        if key < 8:  # no field has the number 0, of which an empty space is full
+            raise FusionError("a damaged file")
         if kind in (0, 2):
             value, at = _varint(message, at)
         if kind != 0:  # by its length: stated before it, or 8 or 4 bytes

@@ -14,6 +14,8 @@ def device_of(name: str | None = None) -> torch.device:
     """The device of a name, such as "cuda:1", or the best one; FusionError where this machine has none of that name."""
     best = best_device()
     try:
-        return torch.empty(0, device=name or best).device
+        tensor = torch.zeros(1, device=name or best)
+        tensor.cpu()  # which fails on "meta", whose tensors have no values
+        return tensor.device
     except Exception as error:  # each kind of device raises its own type
         raise FusionError(f"device must be one that this machine has, such as {best}, but is {name!r}") from error

@@ -102,6 +102,8 @@ def write_atomically(path, data: bytes) -> None:
     if found not in ("", "a folder") or os.path.dirname(os.path.abspath(path)) in DEVICES:
         raise FusionError(f"{path}: expected a place for a file, found {found or 'that of a device'}; choose another "
                           "one")
+    if found:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with begun(path) as temporary:

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -199,12 +202,82 @@ def test_bad_files(tmp_path, monkeypatch):
         with pytest.raises(FusionError, match=r"bad\.onnx: expected a detector in ONNX") as error:
             load_detector(path)
         assert "\n" not in str(error.value)
+    os.truncate(path, onnx_detector._LARGEST)  # of zeros
+    with pytest.raises(FusionError, match="found a damaged file"):
+        load_detector(path)
     monkeypatch.setattr(onnx_detector, "_LARGEST", 100)
-    with pytest.raises(FusionError, match="found a file of more than 2 GiB"):
+    with pytest.raises(FusionError, match=r"found .* MB, at most 0\.0001 are read"):
         load_detector(tmp_path / "good.onnx")
     with pytest.raises(FusionError, match="takes float RGB images"):
         monkeypatch.undo()
         load_detector(tmp_path / "good.onnx").predict(torch.zeros(1, 1, 64, 64))
+
+
+def crafted(path, *nodes, **constants):
+    """A network of one output for an image [1, 3, 64, 96], of nodes (type, inputs, output, attributes)."""
+    helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
+    made = [helper.make_node(kind, inputs, [output], **attributes) for kind, inputs, output, attributes in nodes]
+    graph = helper.make_graph(
+        made, "graph", [helper.make_tensor_value_info("x", FLOAT, [1, 3, *SIZE])],
+        [helper.make_tensor_value_info("y", FLOAT, [1, 3, *SIZE])],
+        [onnx.numpy_helper.from_array(np.array(value), name) for name, value in constants.items()])  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+ONE, HUGE, POOL = np.ones((1, 1, 1, 1), np.float32), [1, 1, 40000, 40000], {"kernel_shape": [2, 2], "strides": [2, 2]}
+LARGEST = ("ReduceMax", ["e"], "m", {"keepdims": 0}), ("Add", ["x", "m"], "y", {})
+#: Networks of some hundred bytes that would make 5 to 18 GB when they are read, or when they first run.
+GREEDY = {
+    "Expand": ([("Expand", ["c", "s"], "e", {}), *LARGEST], {"c": ONE, "s": HUGE}),
+    "Expand of the image": ([("Expand", ["x", "s"], "y", {})], {"s": [80000, 3, *SIZE]}),
+    "Tile": ([("Tile", ["c", "s"], "e", {}), *LARGEST], {"c": ONE, "s": HUGE}),
+    "Tile of the image": ([("Tile", ["x", "s"], "y", {})], {"s": [1, 1, 500, 500]}),
+    "Resize": ([("Resize", ["x", "", "", "s"], "e", {"mode": "nearest"}), ("MaxPool", ["e"], "y", POOL)],
+               {"s": [1, 3, 25000, 25000]}),
+    "Pad": ([("Pad", ["x", "s"], "e", {}), ("MaxPool", ["e"], "y", POOL)],
+            {"s": [0, 0, 12500, 12500, 0, 0, 12500, 12500]}),
+    "ConstantOfShape": ([("ConstantOfShape", ["s"], "e", {"value": onnx.numpy_helper.from_array(ONE.reshape(1))}),
+                         *LARGEST], {"s": HUGE}),
+    "ConvTranspose": ([("ConvTranspose", ["x", "w"], "y", {"strides": [300, 300]})],
+                      {"w": np.ones((3, 1, 1, 1), np.float32)}),
+    "MatMul": ([("Reshape", ["x", "s"], "a", {}), ("Transpose", ["a"], "b", {"perm": [0, 1, 3, 2]}),
+                ("MatMul", ["a", "b"], "y", {})], {"s": [1, 1, 18432, 1]}),
+    "many": ([("Expand", ["x", "s"], "e0", {}), *(("Sigmoid", [f"e{i}"], f"e{i + 1}", {}) for i in range(60)),
+              ("Concat", [f"e{i}" for i in range(61)], "y", {"axis": 0})], {"s": [1000, 3, *SIZE]}),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is that of Linux")
+@pytest.mark.timeout(400)
+def test_a_small_file_takes_little_memory(tmp_path):
+    """Each in one process, as a viewer's; then a detector is read as before, and the process ends as any other."""
+    for number, (nodes, constants) in enumerate(GREEDY.values()):
+        constants = {name: np.array(value, None if name in "cw" else np.int64) for name, value in constants.items()}
+        crafted(tmp_path / f"{number}.onnx", *nodes, **constants)
+    export(Toy(), tmp_path / "good.onnx")
+    program = f"""
+import cv2, resource
+from fusionlib.detection import load_detector
+from fusionlib.utils.allocator import keep_freed_memory
+from fusionlib.utils.errors import FusionError
+keep_freed_memory()  # as every command does
+before = resource.getrlimit(resource.RLIMIT_DATA)
+cv2.setNumThreads(500)  # whose stacks would take more than the limit
+for number in range({len(GREEDY)}):
+    try:
+        load_detector(f"{{number}}.onnx")
+    except FusionError as error:
+        print(str(error).replace("\\n", "|"))
+print(load_detector("good.onnx").layout, resource.getrlimit(resource.RLIMIT_DATA) == before, cv2.getNumThreads())
+print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+"""  # ru_maxrss would be that of the tests, from which the process was started, where that is more
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    *sentences, last, peak = done.stdout.splitlines()
+    assert done.returncode == 0 and len(sentences) == len(GREEDY) and last == "yolox True 500", done
+    for number, (kind, sentence) in enumerate(zip(GREEDY, sentences)):
+        assert sentence.startswith(f"{number}.onnx: expected a detector in ONNX") and ": export it" in sentence
+        assert "take more than 537 MB" in sentence, (kind, sentence)
+    assert int(peak) * 1024 < 1.5e9
 
 
 def test_yolox_nano_finds_people_as_measured_before(shared):

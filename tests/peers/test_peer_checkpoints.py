@@ -162,7 +162,7 @@ PICKLES = {
     "nothing": [], "no memo": [b"h\x05"], "a list as key": [b"}]K\x01s"], "odd items": [b"}(K\x01u"],
     "state of a number": [b"K\x01}b"], "call of a number": [b"K\x01)R"], "a number as storage": [b"K\x01Q"],
     "huge text": [b"X\xff\xff\xff\x7fa"], "deep": [b")", b"\x85" * 100_000], "shared tuples": LAUGHS,
-    "shared tuples as key": [b"}", *LAUGHS, b"K\x01s"], "no arguments": [b"ctorch._utils\n_rebuild_tensor_v2\n)R"],
+    "shared tuples as key": [*LAUGHS, b"}h\x3bK\x01s"], "no arguments": [b"ctorch._utils\n_rebuild_tensor_v2\n)R"],
     "wrong arguments": [b"ctorch._utils\n_rebuild_parameter\n(K\x01K\x02K\x03tR"],
     "a number as dict": [b"ccollections\nOrderedDict\nK\x01\x85R"], "system": [b"cposix\nsystem\nX\x01\0\0\0a\x85R"],
 }  # fmt: skip
@@ -176,6 +176,35 @@ def test_pickles_of_somebody_else(tmp_path, opcodes):
         with pytest.raises(FusionError, match=r"odd\.pth") as error:
             read(tmp_path / "odd.pth")
         assert "\n" not in str(error.value)
+
+
+class Counted:
+    """Counts how often it is hashed, where it is an element of a tuple."""
+
+    hashes = 0
+
+    def __hash__(self):
+        Counted.hashes += 1
+        return 1
+
+
+def test_shared_tuples_are_refused_before_they_are_hashed(tmp_path, monkeypatch):
+    """Each level of tuples doubles torch's work, which the guard spares: counted for few levels, none for many."""
+
+    def hashes(levels):
+        inner = b"c%s\nCounted\n)\x81\x85q\0" % __name__.encode()  # a tuple of a new Counted
+        pairs = [b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels)]
+        (tmp_path / "odd.pth").write_bytes(pickled(inner, *pairs, b"}h%cK\x01s" % levels))  # {pair: 1}
+        Counted.hashes = 0
+        with torch.serialization.safe_globals([Counted]), pytest.raises(FusionError, match=r"odd\.pth") as error:
+            build("LRRNet", tmp_path / "odd.pth")
+        return Counted.hashes, "tuples of more elements" in str(error.value)
+
+    once = hashes(0)[0]
+    assert once > 0 and hashes(60) == (0, True)
+    monkeypatch.setattr("fusionlib.utils.pickles._require_small", lambda opcodes: None)
+    for levels in (1, 4, 12):
+        assert hashes(levels) == (once << levels, False)  # and so for 60 levels
 
 
 @pytest.mark.timeout(60)
