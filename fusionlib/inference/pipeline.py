@@ -7,6 +7,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import torch
 
 IN_FLIGHT = 6  # items that are read and not yet written: on two cores more of them gain nothing
 #: Pixels of these items, beyond which one of them is in flight alone: a frame of 4K is as large.
@@ -32,7 +35,11 @@ def pipelined(items: Iterable, read: Callable, compute: Callable, write: Callabl
     items, total = iter(items), 0
     following = next(items, None)
     ahead, behind = deque(), deque()  # (item, its pixels, future): not yet computed; computed
-    with ThreadPoolExecutor(threads) as writers, ThreadPoolExecutor(threads) as readers:
+    # One thread of torch in each of these: with as many as cores in all of them, they would wait for one another, and a
+    # folder take longer than without them. `get` fixes the number of this thread, before theirs becomes the default.
+    before, alone = torch.get_num_threads(), partial(torch.set_num_threads, 1)
+    with (ThreadPoolExecutor(threads, initializer=alone) as writers,
+          ThreadPoolExecutor(threads, initializer=alone) as readers):  # fmt: skip
         try:
             while True:
                 while following is not None:
@@ -53,6 +60,7 @@ def pipelined(items: Iterable, read: Callable, compute: Callable, write: Callabl
                     return
         finally:
             readers.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)
 
 
 def _computed(future: Future, compute: Callable, write: Callable, writers: ThreadPoolExecutor) -> Future:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import fusionlib as fl
 from fusionlib.data.image_io import read_image, write_image
@@ -22,6 +24,16 @@ from fusionlib.inference.pipeline import IN_FLIGHT, PIXELS, pipelined
 
 def number(value):
     return value
+
+
+def test_torch_has_one_thread_in_each_of_them_and_all_in_this_one():
+    torch.set_num_threads(2)
+    seen = [outcome() for _, outcome in pipelined(range(4), lambda _: [torch.get_num_threads()],
+                                                  lambda counts: [*counts, torch.get_num_threads()],
+                                                  lambda counts: [*counts, torch.get_num_threads()])]
+    assert seen == [[1, 2, 1]] * 4 and torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 def outcomes(*steps, count=30, **options):
