@@ -1,5 +1,6 @@
 """run, train, report, results, browse, app: runs of the notebooks, and looking at them."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 from fusionlib.commands.shared import LAUNCH, add_settings
@@ -94,12 +95,18 @@ def add_report(commands) -> None:
 
 def report(arguments) -> int:
     """Write the report, and print its front page."""
-    from fusionlib.experiments.inputs import run_folder
-    from fusionlib.utils.errors import print_problems
     from fusionlib.viewer.report import pages
 
+    return _write(pages.write_report, arguments)
+
+
+def _write(write: Callable, arguments) -> int:
+    """Write something about the run that was asked for, print its path, and name what could not be read."""
+    from fusionlib.experiments.inputs import run_folder
+    from fusionlib.utils.errors import print_problems
+
     problems = []
-    print(pages.write_report(run_folder(arguments.profile, arguments.run), arguments.out, problems))
+    print(write(run_folder(arguments.profile, arguments.run), arguments.out, problems))
     print_problems("not shown", problems)
     return 3 if problems else 0
 
@@ -119,14 +126,9 @@ def add_results(commands) -> None:
 
 def results(arguments) -> int:
     """Write the file, and print its path."""
-    from fusionlib.experiments.inputs import run_folder
-    from fusionlib.utils.errors import print_problems
     from fusionlib.viewer.report.published import write_results
 
-    problems = []
-    print(write_results(run_folder(arguments.profile, arguments.run), arguments.out, problems))
-    print_problems("not shown", problems)
-    return 3 if problems else 0
+    return _write(write_results, arguments)
 
 
 def add_viewer(commands) -> None:
