@@ -35,7 +35,7 @@ def advise_files(ir, visible, out=None, *, align: str | None = None, ir_range=No
     for name, infrared, colour in tqdm(pairs, desc="looking", leave=False, disable=len(pairs) < 2):
         try:
             converted = to_infrared(infrared, str(infrared), reading), to_image(colour, str(colour))
-            advices[name] = advice(*register(*converted, align)[:2])
+            advices[name] = advice(*register(*converted, align, check=False)[:2])
         except FusionError as error:
             unread.append(str(error))
     for kind, found in (("not matched", unmatched), ("not read", unread)):
