@@ -13,7 +13,7 @@ from fusionlib.data.pairs import Pair, load
 from fusionlib.data.synthetic import scene as scenes
 from fusionlib.inference import network, pair
 from fusionlib.inference.folder import fuse_files
-from fusionlib.inference.pair_files import Steps
+from fusionlib.inference.pair_files import Sample, fuse_to_file
 
 SIZES = ((480, 640), (1024, 1280))
 PAIRS, SCENES = 16, 4
@@ -54,9 +54,9 @@ def _network_alone(stage_1, images):
 
 
 def _plain_loop(files, place):
-    out, steps = Path(tempfile.mkdtemp(dir=place)), Steps(SETTINGS, DEFAULT, None)
-    planned = steps.planned((index, *each, out / each[0].name) for index, each in enumerate(files))
-    return [steps.write(steps.fuse(steps.read(each._replace(check=True)))).target for each in planned]
+    out = Path(tempfile.mkdtemp(dir=place))
+    planned = Sample().planned((index, *each, out / each[0].name) for index, each in enumerate(files))
+    return [fuse_to_file(each._replace(check=True), SETTINGS, DEFAULT, None).target for each in planned]
 
 
 def _fuse_files(place):

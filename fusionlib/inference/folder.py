@@ -1,14 +1,13 @@
 """Fuse two folders of images; a repeated call resumes an interrupted one.
 
 A fused image is a png whose text chunk records its sources, settings, weights and code. So whether it is up to date can
-be told from the file itself, even after images were moved, removed or replaced. The next pairs are read and the last
-ones written while one is fused.
+be told from the file itself, even after images were moved, removed or replaced.
 """
 
 import errno
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -20,8 +19,8 @@ from fusionlib.data import common_range
 from fusionlib.data.infrared import BLACK_HOT, Reading, range_words
 from fusionlib.data.matching import match_names, swapped_names
 from fusionlib.inference.pair import STAGE_1, STAGE_2, VIDEO_SUFFIXES, WEIGHTS, Fuser, check_settings, fuse_pair
-from fusionlib.inference.pair_files import EVERY, FIRST, Result, Steps
-from fusionlib.inference.pipeline import pipelined
+from fusionlib.inference.pair_files import EVERY, FIRST, Result, Sample, fuse_to_file
+from fusionlib.inference.parallel import in_order
 from fusionlib.inference.video import fuse_video
 from fusionlib.utils import distributed
 from fusionlib.utils.code import code_of
@@ -38,7 +37,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     Radiometric infrared images of a folder have one range, the percentiles of up to 32 of them. What cannot be fused
     (no partner, another size, unreadable) is skipped and reported on stderr at the end, as are pairs that seem
     misaligned and what else `fuse` warns of; the first 20 of a kind. Where more than ten pairs have one size, a sample
-    of them is checked for that (see `pair_files.Steps`), and how many were is reported. The processes of `accelerate
+    of them is checked for that (see `pair_files.Sample`), and how many were is reported. The processes of `accelerate
     launch` share the pairs.
 
     Args:
@@ -69,7 +68,7 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     pairs = [(index, *files, targets[index]) for index, (_, *files) in enumerate(pairs)]
     mine = distributed.share(pairs)
     remove_abandoned(target for *_, target in mine)
-    outcomes = _outcomes(mine, Steps(settings, reading, fuser), settings, reading, fuser)
+    outcomes = _outcomes(mine, settings, reading, fuser)
     with closing(outcomes), tqdm(total=len(mine), desc="fusing", disable=not is_main_process()) as bar:
         for index, outcome in outcomes:
             try:
@@ -90,9 +89,9 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     fused, unfused = [result.target for result in made], [problem for _, problem in results if problem is not None]
     new = [result for result in made if result.new]
     notes = swapped_names(ir, visible) + _summary([note for each in new for note in each.notes], ir, len(new), reading)
-    if not align and (checked := sum(result.checked for result in new)) < len(new):
+    if not align and (checked := sum(result.lines_up is not None for result in new)) < len(new):
         notes.append(f"{ir} and {visible}: {checked} of {len(new)} pairs were checked for whether they line up: of one "
-                     f"size, the first {FIRST}, then every {EVERY}th, and each after one that does not")
+                     f"size, the first {FIRST}, then every {EVERY}th, and each begun after one was found that does not")
     for kind, found in (("not matched", unmatched), ("not fused", unfused), ("to look at", notes)):
         print_problems(kind, found)
     if problems is not None:
@@ -103,21 +102,23 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
     return fused
 
 
-def _outcomes(pairs, steps: Steps, settings: dict, reading: Reading, fuser) -> Iterator[tuple[int, object]]:
+def _outcomes(pairs, settings: dict, reading: Reading, fuser) -> Iterator[tuple[int, Callable[[], Result]]]:
     """The index of each pair, and a function that returns the `Result` or raises."""
     if pairs and pairs[0][1].suffix.lower() in VIDEO_SUFFIXES:  # two files
         for index, *files in pairs:
             yield index, partial(_fuse_video, files, settings, reading, fuser)
         return
-    ways = pipelined(steps.planned(pairs), steps.read, steps.fuse, steps.write, pixels=lambda files: files.pixels)
-    with closing(ways):
-        for files, outcome in ways:
-            yield files.index, outcome
+    sample, work = Sample(), partial(fuse_to_file, settings=settings, reading=reading, fuser=fuser)
+    with closing(in_order(sample.planned(pairs), work, lambda files: files.pixels)) as fused:
+        for files, future in fused:
+            if not future.exception() and future.result().lines_up is False:
+                sample.doubtful.add(files.camera)
+            yield files.index, future.result
 
 
 def _fuse_video(files, settings, reading, fuser) -> Result:
     notes = fuse_video(*files, settings["instruction"], settings["align"], reading, fuser)
-    return Result(files[-1], notes, new=True, checked=True)
+    return Result(files[-1], notes, new=True, lines_up=True)
 
 
 def pairs_of(ir, visible, out) -> tuple[list[tuple[str, Path, Path]], list[str]]:

@@ -1,4 +1,4 @@
-"""The steps in which a pair of files becomes a fused png: read, fuse, write; and which pairs are checked.
+"""Fuse a pair of files into a png; and which pairs of a folder are checked for lining up.
 
 The png's text chunk records its sources, settings, weights and code.
 """
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from fusionlib.data.image_io import MAX_PIXELS, decode_image, encode_image, stated_size
-from fusionlib.data.image_types import Image, to_image, to_infrared
+from fusionlib.data.image_types import to_image, to_infrared
 from fusionlib.data.infrared import Reading
 from fusionlib.data.pairs import require_equal_sizes
 from fusionlib.inference.pair import OR_ALIGN, Fuser, coverage_note, fuse_registered, misalignment_note, register
@@ -48,40 +48,23 @@ class PairFiles(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The fused image of a pair, warnings, and whether it is new (or kept) and was looked at for lining up."""
+    """The fused image of a pair, warnings, whether it is new (or kept), and whether the pair lines up, if checked."""
 
     target: Path
     notes: list[str] = []
     new: bool = False
-    checked: bool = False
+    lines_up: bool | None = None
 
 
-class _Pair(NamedTuple):
-    """What was read: `registered` as of `pair.register`, the notes on what does not line up, and the record."""
+class Sample:
+    """Which pairs are checked for lining up, which takes nearly half as long as to fuse them.
 
-    files: PairFiles
-    visible: Image
-    registered: tuple
-    misaligned: list[str]
-    chunk: bytes
-
-
-class Steps:
-    """The three steps of `pipeline.pipelined` for pairs of files.
-
-    To look whether a pair lines up takes nearly half as long as to fuse it. So, of one camera, the first `FIRST` pairs
-    are checked and then every `EVERY`-th; after one that does not line up, each. Of pairs of other sizes or folders,
-    which may be from other cameras, the count begins anew.
-
-    Args:
-        settings: a result of others is made again. Holds "instruction" and "align".
-        reading: of all infrared images.
-        fuser: what fuses in place of the networks of this package.
+    Of one camera, the first `FIRST` pairs are and then every `EVERY`-th; from one in `doubtful` on, each. Of pairs of
+    other sizes or folders, which may be from other cameras, the count begins anew.
     """
 
-    def __init__(self, settings: dict, reading: Reading, fuser: Fuser | None):
-        self._settings, self._reading, self._fuser = settings, reading, fuser
-        self._seen, self._doubtful = Counter(), set()  # cameras
+    def __init__(self):
+        self._seen, self.doubtful = Counter(), set()  # cameras
 
     def planned(self, pairs: Iterable[tuple[int, Path, Path, Path]]) -> Iterator[PairFiles]:
         """For each index, infrared file, visible file and target."""
@@ -91,62 +74,65 @@ class Steps:
             lengths = [_length(path) // BYTES for path in (ir, visible, target)]
             camera = *sizes, ir.parent, visible.parent
             number, self._seen[camera] = self._seen[camera], self._seen[camera] + 1
-            check = None in sizes or number < FIRST or number % EVERY == 0 or camera in self._doubtful
+            check = None in sizes or number < FIRST or number % EVERY == 0 or camera in self.doubtful
             yield PairFiles(index, ir, visible, target, max(pixels + lengths), camera, check)
 
-    def read(self, files: PairFiles) -> "_Pair | Result":
-        """Decode and register a pair; the result at once if it is up to date. Raises FusionError and OSError."""
-        paths, target, align = (files.ir, files.visible), files.target, self._settings["align"]
-        sources = [read_bytes(path) for path in paths]
-        record = {"sources": [hashlib.sha256(data).hexdigest() for data in sources], **self._settings}
-        content = KEYWORD + json.dumps(record).encode("ascii")
-        chunk = (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
-        found = not_a_file(target, LONGEST_IMAGE)
-        existing = target.read_bytes() if os.path.exists(target) and not found else b""
-        if found or (existing and not existing[HEADER + 4 :].startswith(KEYWORD)):
-            raise FusionError(f"{target}: expected an image that this command made, found {found or 'another one'}, "
-                              "which is not overwritten; move it away, or choose another folder")
-        if existing[HEADER:].startswith(chunk) and existing.endswith(END) and _reads_back(existing):
-            return Result(target)
-        if not align:
-            sizes = [stated_size(data, path) for data, path in zip(sources, paths)]
-            require_equal_sizes(files.ir, sizes[0], files.visible, sizes[1], OR_ALIGN)
-        values = [decode_image(data, path, alpha=True) for data, path in zip(sources, paths)]
-        ir, visible = to_infrared(values[0], str(files.ir), self._reading), to_image(values[1], str(files.visible))
-        registered = register(ir, visible, align, check=False)
-        misaligned = self._misaligned(files, registered) if files.check and not align else []
-        return _Pair(files, visible, registered, misaligned, chunk)
 
-    def fuse(self, pair: "_Pair | Result") -> "tuple[np.ndarray, bytes, Result] | Result":
-        """Fuse what `read` returned, in the order of the pairs; a result is handed on."""
-        if isinstance(pair, Result):
-            return pair
-        files, visible, (*registered, notes), misaligned, chunk = pair
-        check = files.check
-        if not check and files.camera in self._doubtful:  # by a pair that was fused after this one was read
-            check, misaligned = True, self._misaligned(files, registered)
-        if misaligned:
-            self._doubtful.add(files.camera)
-        notes = notes + misaligned + coverage_note(str(files.ir), registered[2])
-        fused = fuse_registered(visible, *registered, self._settings["instruction"], self._fuser)
-        return fused, chunk, Result(files.target, notes, True, check)
+def fuse_to_file(files: PairFiles, settings: dict, reading: Reading, fuser: Fuser | None) -> Result:
+    """Read, fuse and write a pair, unless its image is up to date.
 
-    def write(self, made: "tuple[np.ndarray, bytes, Result] | Result") -> Result:
-        """Write what `fuse` returned. Raises FusionError and OSError."""
-        if isinstance(made, Result):
-            return made
-        fused, chunk, result = made
-        if fused.dtype.kind == "f":
-            fused = (fused * 65535).round().astype(np.uint16)
-        if fused.ndim == 3:
-            fused = fused[..., [2, 1, 0, 3][: fused.shape[2]]]
-        data = encode_image(fused, ".png", result.target)
-        write_atomically(result.target, data[:HEADER] + chunk + data[HEADER:])
-        return result
+    Args:
+        files: see there.
+        settings: a result of others is made again. Holds "instruction" and "align".
+        reading: of the infrared image.
+        fuser: what fuses in place of the networks of this package.
 
-    @staticmethod
-    def _misaligned(files, registered) -> list[str]:
-        return misalignment_note(str(files.ir), str(files.visible), *registered[:2])
+    Raises:
+        FusionError: a file that is no image, another size without "align", or a target that something else made.
+        OSError: the target cannot be written.
+    """
+    paths, align = (files.ir, files.visible), settings["align"]
+    sources = [read_bytes(path) for path in paths]
+    chunk = _record(sources, settings)
+    if _is_up_to_date(files.target, chunk):
+        return Result(files.target)
+    if not align:
+        sizes = [stated_size(data, path) for data, path in zip(sources, paths)]
+        require_equal_sizes(files.ir, sizes[0], files.visible, sizes[1], OR_ALIGN)
+    values = [decode_image(data, path, alpha=True) for data, path in zip(sources, paths)]
+    ir, visible = to_infrared(values[0], str(files.ir), reading), to_image(values[1], str(files.visible))
+    *registered, notes = register(ir, visible, align, check=False)
+    check = files.check and not align
+    misaligned = misalignment_note(str(files.ir), str(files.visible), *registered[:2]) if check else []
+    fused = fuse_registered(visible, *registered, settings["instruction"], fuser)
+    _write(fused, files.target, chunk)
+    notes += misaligned + coverage_note(str(files.ir), registered[2])
+    return Result(files.target, notes, True, not misaligned if check else None)
+
+
+def _record(sources: list[bytes], settings: dict) -> bytes:
+    """The text chunk of a png that is made of these files by these settings."""
+    record = {"sources": [hashlib.sha256(data).hexdigest() for data in sources], **settings}
+    content = KEYWORD + json.dumps(record).encode("ascii")
+    return (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+
+
+def _is_up_to_date(target: Path, chunk: bytes) -> bool:
+    found = not_a_file(target, LONGEST_IMAGE)
+    existing = target.read_bytes() if os.path.exists(target) and not found else b""
+    if found or (existing and not existing[HEADER + 4 :].startswith(KEYWORD)):
+        raise FusionError(f"{target}: expected an image that this command made, found {found or 'another one'}, "
+                          "which is not overwritten; move it away, or choose another folder")
+    return existing[HEADER:].startswith(chunk) and existing.endswith(END) and _reads_back(existing)
+
+
+def _write(fused: np.ndarray, target: Path, chunk: bytes) -> None:
+    if fused.dtype.kind == "f":
+        fused = (fused * 65535).round().astype(np.uint16)
+    if fused.ndim == 3:
+        fused = fused[..., [2, 1, 0, 3][: fused.shape[2]]]
+    data = encode_image(fused, ".png", target)
+    write_atomically(target, data[:HEADER] + chunk + data[HEADER:])
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Fuse two videos frame by frame, through OpenCV: the next frames are read and the last ones written meanwhile."""
+"""Fuse two videos frame by frame, through OpenCV."""
 
 import errno
 import math
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ from fusionlib.data.infrared import DEFAULT, Reading, colours_of
 from fusionlib.inference import registration
 from fusionlib.inference.edge_matching import warp
 from fusionlib.inference.pair import Fuser, advice, coverage_note, fuse_tensors, misalignment_note, remarks
-from fusionlib.inference.pipeline import pipelined
+from fusionlib.inference.parallel import in_order
 from fusionlib.utils.errors import FusionError, encodable
 from fusionlib.utils.files import begun, require_regular_file
 
@@ -59,49 +59,41 @@ def fuse_video(ir: Path, visible: Path, target: Path, instruction: str | None = 
     notes = [f"{path} states no rate that a camera has: {each[0]:g} frames per second are taken"
              for path, each in zip((ir, visible), properties) if not each[2]]  # fmt: skip
     matrix, inside, writer, counts, written = None, None, None, [0, 0], 0
-    frames = _nearest(ir, visible, counts)
 
-    def read(_):
-        """The next pair of frames, converted; None after the last one."""
-        nonlocal reading
-        if (pair := next(frames, None)) is None:
-            return None
-        (infrared, colour), (size, partner) = pair, (frame.shape[1::-1] for frame in reversed(pair))
-        if size != partner and not align:
-            raise FusionError(f"{visible}: expected frames of {partner[0]}x{partner[1]} like those of its infrared "
-                              f'partner {ir}, found {size[0]}x{size[1]}; resize one, or let align="features" do it')
-        reading = replace(reading, colours=reading.colours or colours_of(infrared))
-        return to_infrared(infrared, str(ir), reading), to_image(colour, str(visible))
+    def pairs():
+        """Infrared [1,H,W] and colour [3,H,W] of each frame; the first decides what holds for all."""
+        nonlocal reading, matrix, inside, writer, instruction
+        for infrared, colour in _nearest(ir, visible, counts):
+            size, partner = colour.shape[1::-1], infrared.shape[1::-1]
+            if size != partner and not align:
+                raise FusionError(f"{visible}: expected frames of {partner[0]}x{partner[1]} like those of its infrared "
+                                  f'partner {ir}, found {size[0]}x{size[1]}; resize one, or let align="features" do it')
+            reading = replace(reading, colours=reading.colours or colours_of(infrared))
+            pair = to_infrared(infrared, str(ir), reading), to_image(colour, str(visible))
+            infrared, colour = pair[0].plane, pair[1].as_visible()
+            if writer is None:
+                writer = _writer(unfinished, rate, size, target)
+                notes.extend(remarks(*pair))
+                if align:
+                    matrix = registration.align(infrared, colour, align)[1]
+                    inside = registration.coverage(matrix, pair[0].size, pair[1].size)
+                    notes.extend(coverage_note(str(ir), inside))
+                else:
+                    notes.extend(misalignment_note(str(ir), str(visible), infrared, colour))
+                instruction = advice(infrared, colour) if instruction == "auto" else instruction
+            yield infrared, colour
 
-    def compute(pair):
-        nonlocal matrix, inside, writer, instruction
-        if pair is None:
-            return None
-        infrared, colour = pair[0].plane, pair[1].as_visible()
-        if writer is None:
-            writer = _writer(unfinished, rate, pair[1].size[::-1], target)
-            notes.extend(remarks(*pair))
-            if align:
-                matrix = registration.align(infrared, colour, align)[1]
-                inside = registration.coverage(matrix, pair[0].size, pair[1].size)
-                notes.extend(coverage_note(str(ir), inside))
-            else:
-                notes.extend(misalignment_note(str(ir), str(visible), infrared, colour))
-            instruction = advice(infrared, colour) if instruction == "auto" else instruction
+    def fuse(pair):
+        infrared, colour = pair
         if matrix is not None:
             infrared = torch.from_numpy(warp(infrared[0].numpy(), matrix.numpy(), colour.shape[1:]))[None]
         return to_uint8(fuse_tensors(infrared, colour, instruction, inside, fuser))
 
-    def write(fused):
-        if fused is not None:
-            writer.write(np.ascontiguousarray(fused[..., ::-1]))
-        return fused is not None
-
     with begun(target, ".mp4") as unfinished:
-        # One thread each reads and writes, since frames have an order.
-        steps = pipelined(count(), read, compute, write, threads=1, pixels=lambda _: max(pixels))
-        with closing(steps), tqdm(desc=visible.name, total=total or None, leave=False) as bar:
-            while next(steps)[1]():
+        frames = in_order(pairs(), fuse, lambda _: max(pixels))
+        with closing(frames), tqdm(desc=visible.name, total=total or None, leave=False) as bar:
+            for _, future in frames:
+                writer.write(np.ascontiguousarray(future.result()[..., ::-1]))
                 written += 1
                 bar.update()
         if writer is None:

@@ -5,15 +5,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-_SETTINGS = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 512 << 20}
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of glibc's malloc.h
+_SETTINGS = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 512 << 20, _ARENA_MAX: 1}
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for its next tensors; returns whether that was possible.
 
     By default glibc hands large blocks back to the system and asks for them again at every training step, which nearly
-    doubles the CPU time of a training. What a process frees is then free for itself alone: `hand_back_freed_memory`.
+    doubles the CPU time of a training. What a process frees is then free for itself alone: `hand_back_freed_memory`. It
+    is kept in one place, where the threads that do not have a place of their own by then find what others freed.
     """
     mallopt = getattr(_library(), "mallopt", None)
     return mallopt is not None and all(mallopt(*each) for each in _SETTINGS.items())

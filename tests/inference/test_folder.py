@@ -13,6 +13,7 @@ from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference import folder as folders
 from fusionlib.inference import pair_files, registration
 from fusionlib.inference.folder import fuse_files
+from fusionlib.inference.parallel import WINDOW
 from fusionlib.metrics.evaluation import evaluate_folder
 from fusionlib.utils.errors import FusionError
 
@@ -242,22 +243,21 @@ def test_what_cannot_be_is_refused(sources, given, message):
 
 
 def test_files_are_those_of_a_plain_loop(sources):
-    """Byte for byte, whatever is read and written meanwhile; one cannot be read."""
+    """Byte for byte, whatever is worked on at the same time; one cannot be read."""
     rng = np.random.default_rng(1)
     for i in range(4, 24):
         height, width = rng.integers(20, 60, 2)
         write_image(f"ir/{i}.png", rng.integers(256, size=(height, width), dtype=np.uint8))
         write_image(f"vi/{i}.png", rng.integers(256, size=(height, width, 3), dtype=np.uint8))
     Path("vi/5.png").write_bytes(b"no picture")
-    settings, problems, original = [], [], folders.Steps
+    given, problems, one = [], [], pair_files.fuse_to_file
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folders, "Steps", lambda *given: settings.append(given) or original(*given))
+        patch.setattr(folders, "fuse_to_file", lambda files, **others: given.append(others) or one(files, **others))
         names = [path.name for path in fuse_files("ir", "vi", "out", problems=problems)]
     assert len(names) == 22 and [problem[:8] for problem in problems] == ["vi/5.png"]
-    loop = original(*settings[0])
     pairs = [(i, Path("ir", name), Path("vi", name), Path("loop", name)) for i, name in enumerate(names)]
-    for files in loop.planned(pairs):
-        loop.write(loop.fuse(loop.read(files)))
+    for files in pair_files.Sample().planned(pairs):
+        one(files, **given[0])
     assert {name: Path("loop", name).read_bytes() for name in names} == {
         name: Path("out", name).read_bytes() for name in names}
 
@@ -312,13 +312,14 @@ def test_a_camera_is_checked_ten_times_and_then_sampled(looked_at, capfd):
 
 
 def test_after_a_pair_that_does_not_line_up_each_is_checked(looked_at, capfd):
+    """Each of those that are begun later."""
     looked, misaligned = looked_at
-    misaligned.update((17, 20, 25, 39))
+    misaligned.update((17, 20, 21 + WINDOW, 39))
     fuse_files("many/ir", "many/vi", "out")
     said = capfd.readouterr().err
-    assert sorted(looked) == [*range(11), *range(20, 40)]
-    assert re.findall(r"many/ir/(\d+).png and \S+: they do not line up", said) == ["20", "25", "39"]
-    assert "31 of 40 pairs were checked" in said
+    assert sorted(looked) == [*range(11), 20, *range(21 + WINDOW, 40)]
+    assert re.findall(r"many/ir/(\d+).png and \S+: they do not line up", said) == ["20", "29", "39"]
+    assert "23 of 40 pairs were checked" in said
 
 
 def test_pairs_of_other_sizes_or_folders_are_other_cameras(looked_at, capfd):

@@ -1,4 +1,4 @@
-"""What is read ahead and written behind: order, bounds, failures and interrupts."""
+"""Several images at the same time: order, bounds, failures and interrupts."""
 
 import os
 import shutil
@@ -19,105 +19,112 @@ import torch
 import fusionlib as fl
 from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference.folder import fuse_files
-from fusionlib.inference.pipeline import IN_FLIGHT, PIXELS, pipelined
+from fusionlib.inference.parallel import PIXELS, WINDOW, WORKERS, in_order
 
 
-def number(value):
-    return value
-
-
-def test_torch_has_one_thread_in_each_of_them_and_all_in_this_one():
+@pytest.fixture
+def cores():
+    """Two threads of torch, which is what decides the number of workers."""
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    seen = [outcome() for _, outcome in pipelined(range(4), lambda _: [torch.get_num_threads()],
-                                                  lambda counts: [*counts, torch.get_num_threads()],
-                                                  lambda counts: [*counts, torch.get_num_threads()])]
-    assert seen == [[1, 2, 1]] * 4 and torch.get_num_threads() == 2
-    with ThreadPoolExecutor(1) as later:
-        assert later.submit(torch.get_num_threads).result() == 2
+    yield 2
+    torch.set_num_threads(before)
 
 
-def outcomes(*steps, count=30, **options):
+def outcomes(work, count=30, pixels=lambda item: 0):
     """The result or the error of each item."""
-    found = []
-    with closing(pipelined(range(count), *steps, **options)) as pairs:
-        for item, outcome in pairs:
-            try:
-                found.append((item, outcome()))
-            except ValueError as error:
-                found.append((item, str(error)))
-    return found
+    with closing(in_order(range(count), work, pixels)) as done:
+        return [(item, str(future.exception() or future.result())) for item, future in done]
 
 
-def failing(at, name):
-    def step(value):
-        if value == at:
-            raise ValueError(name)
-        return value
+def test_each_worker_has_its_share_of_the_threads_of_torch_and_this_one_has_all(cores):
+    def count(item):
+        return torch.get_num_threads()
 
-    return step
-
-
-def test_results_and_errors_come_in_order_and_an_error_ends_nothing():
-    found = outcomes(failing(7, "read"), failing(11, "compute"), failing(13, "write"))
-    assert found == [(i, {7: "read", 11: "compute", 13: "write"}.get(i, i)) for i in range(30)]
-    assert outcomes(number, number, number, count=0) == []
+    assert outcomes(count, 4) == [(i, "1") for i in range(4)] and torch.get_num_threads() == cores
+    assert outcomes(count, 3, lambda item: PIXELS + (item == 1)) == [(0, "1"), (1, "2"), (2, "1")]
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == cores
+    torch.set_num_threads(2 * WORKERS + 1)
+    assert outcomes(count, 4) == [(i, "2") for i in range(4)]
 
 
-def test_the_steps_overlap_and_only_the_middle_one_is_in_this_thread():
-    next_is_read, next_is_computed, threads = threading.Event(), threading.Event(), {}
-
-    def read(item):
-        threads.setdefault("read", set()).add(threading.current_thread())
-        if item == 1:
-            next_is_read.set()
+def test_results_and_errors_come_in_order_and_an_error_ends_nothing(cores):
+    def work(item):
+        time.sleep(0.002 * (item % 3 == 0))
+        if item in (0, 7, 13):
+            raise ValueError(f"error {item}")
         return item
 
-    def compute(item):
-        threads.setdefault("compute", set()).add(threading.current_thread())
-        if item == 1:
-            next_is_computed.set()
-        return item, item or next_is_read.wait(60)
-
-    def write(value):
-        threads.setdefault("write", set()).add(threading.current_thread())
-        return value[1] if value[0] else value[1] and next_is_computed.wait(60)
-
-    assert outcomes(read, compute, write, count=3, threads=1) == [(0, True), (1, 1), (2, 2)]
-    assert threads["compute"] == {threading.current_thread()}
-    assert len(threads["read"] | threads["write"] | threads["compute"]) == 3
+    assert outcomes(work) == [(i, f"error {i}" if i in (0, 7, 13) else str(i)) for i in range(30)]
+    assert outcomes(work, 0) == []
 
 
-@pytest.mark.parametrize(("pixels", "most"), [(0, IN_FLIGHT), (PIXELS // 2, 2), (PIXELS // 2 + 1, 1), (10 * PIXELS, 1)])
-def test_few_items_are_in_flight(pixels, most):
+def test_two_are_worked_on_at_the_same_time_and_none_in_this_thread(cores):
+    both, threads = threading.Barrier(2), set()
+
+    def work(item):
+        threads.add(threading.current_thread())
+        both.wait(60)  # for the other one
+        return item
+
+    assert outcomes(work, 6) == [(i, str(i)) for i in range(6)]
+    assert len(threads) == 2 and threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(0, 2), (PIXELS, 2), (PIXELS + 1, 1)])
+def test_large_items_are_worked_on_alone(cores, pixels, most):
     lock, now, peak = threading.Lock(), 0, 0
 
-    def read(item):
+    def work(item):
         nonlocal now, peak
         with lock:
             now += 1
             peak = max(peak, now)
-        return item
-
-    def write(item):
-        nonlocal now
+        time.sleep(0.005)
         with lock:
             now -= 1
-        return item
 
-    def slow(item):
-        time.sleep(0.002)  # so that it is read far ahead
-        return item
-
-    assert len(outcomes(read, slow, write, pixels=lambda _: pixels)) == 30
-    assert now == 0 and peak <= most and (peak > 1) == (most > 1)
+    assert len(outcomes(work, pixels=lambda item: pixels if item % 2 else 0)) == 30
+    assert now == 0 and peak == most
 
 
-def test_what_is_computed_is_written_when_it_ends_early():
-    read, computed, written = [], [], []
-    with closing(pipelined(range(1000), lambda i: read.append(i) or i, lambda i: computed.append(i) or i,
-                           lambda i: written.append(i) or i)) as pairs:  # fmt: skip
-        next(pairs)[1]()
-    assert sorted(written) == computed != [] and len(read) <= IN_FLIGHT + 1
+def test_what_is_taken_depends_on_what_was_handed_on_alone(cores):
+    """Not on which item is done first: else a folder would be sampled in another way by each call."""
+    taken, seen = [], []
+
+    def items():
+        for item in range(30):
+            taken.append(item)
+            yield item
+
+    with closing(in_order(items(), lambda item: time.sleep(0.01 * (item == 4)))) as done:
+        for item, _ in done:
+            seen.append((item, len(taken)))
+    assert seen == [(i, min(30, i + WINDOW + 1)) for i in range(30)]
+
+
+def test_what_is_begun_is_finished_when_it_ends_early(cores):
+    begun, finished = [], []
+
+    def work(item):
+        begun.append(item)
+        time.sleep(0.01)
+        finished.append(item)
+
+    with closing(in_order(range(1000), work)) as done:
+        next(done)
+    assert sorted(begun) == sorted(finished) and 0 < len(begun) <= WINDOW
+
+
+def test_an_error_of_the_items_ends_it(cores):
+    def items():
+        yield from range(3)
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"), closing(in_order(items(), str)) as done:
+        list(done)
+    assert torch.get_num_threads() == cores
 
 
 # ---- processes that are stopped
