@@ -62,7 +62,7 @@ def _ways(task, model, losses, samples, batch):
     accelerator = distributed.make_accelerator("no")
     loader = accelerator.prepare(DataLoader(samples, batch, shuffle=True, collate_fn=samples.collate))
     batches = list(loader)
-    optimizer = trainer.adam(model, 1e-6)
+    optimizer = trainer.new_optimizer(model, "adam", 1e-6)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
     def bare(network=model, precision=torch.float32):

@@ -18,6 +18,7 @@ class Profile:
     seed: int = 0
     threads: int = 0  # CPU threads; 0: all cores. Results differ in the fifth digit between thread counts.
     amp: Literal["no", "bf16", "fp16"] = "no"
+    optimizer: Literal["adam", "soap"] = "adam"  # of both stages (paper 4.2); or "soap" (ours)
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"  # of the learning rate; the others end at zero
     freeze_bn_fraction: float = 0.0  # share of a training, at its end, in which BatchNorm keeps its statistics (ours)
     nan_retries: int = 0  # times that a training which has become NaN begins its epoch again, at half the rate (ours)
@@ -141,9 +142,10 @@ PROFILES = {
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(
-    PROFILES["small"], name="shipped", threads=1, fusion_epochs=220, variant="wide", dfh_epochs=6,
-    fidelity=1.0, dfh_crops=0.0, dfh_other_classes=True,
-    instruction_steps=6000, instruction_batch=8, restoration_fraction=0.8, restoration_detection=0.1,
+    PROFILES["small"], name="shipped", threads=1, optimizer="soap", fusion_epochs=60, fusion_lr=3e-3, variant="wide",
+    dfh_epochs=6, fidelity=1.0, dfh_crops=0.0, dfh_other_classes=True,
+    instruction_steps=6000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
+    restoration_detection=0.1,
 )
 
 

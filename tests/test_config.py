@@ -100,11 +100,12 @@ def test_the_choices_are_those_of_the_code():
     from fusionlib.models.losses import FUSION_LOSSES
     from fusionlib.models.text_dfh import VARIANTS
     from fusionlib.training.restoration import READS
-    from fusionlib.training.trainer import SCHEDULES
+    from fusionlib.training.trainer import OPTIMIZERS, SCHEDULES
 
     kinds = get_type_hints(Profile).items()
     assert {name: set(get_args(kind)) for name, kind in kinds if get_origin(kind) is Literal} == {
-        "amp": {"no", "bf16", "fp16"}, "schedule": {*SCHEDULES}, "fusion_merge": {*MERGES}, "fusion_norm": {*NORMS},
+        "amp": {"no", "bf16", "fp16"}, "optimizer": {*OPTIMIZERS}, "schedule": {*SCHEDULES},
+        "fusion_merge": {*MERGES}, "fusion_norm": {*NORMS},
         "fusion_output": {*OUTPUTS}, "fusion_loss": {*FUSION_LOSSES}, "fusion_init": {"identity", "maximum", "random"},
         "backend": {*BACKENDS}, "views": {*VIEWS}, "variant": {*VARIANTS}, "restoration_reads": {*READS} - {"nothing"},
     }  # fmt: skip

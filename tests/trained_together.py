@@ -89,7 +89,7 @@ def stumble(folder, times):
         warnings.simplefilter("always")
         try:
             trainer.fit(network, losses, *samples, folder / f"back {times}", settings,
-                        optimizer=trainer.adam(network, 1e-3), save=models.save, epochs=3, batch=2)
+                        optimizer=trainer.new_optimizer(network, "adam", 1e-3), save=models.save, epochs=3, batch=2)
             said = [str(warning.message) for warning in told if "begins again" in str(warning.message)]
         except FusionError as error:
             said = [str(error)]

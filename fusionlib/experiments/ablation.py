@@ -143,8 +143,8 @@ class AblationStudy:
             fusion=self.fusion.fingerprint, weights=file_fingerprint(self.weights), count=count,
             pairs=fingerprint_pairs(pairs, self.run.root),
             answers=fingerprint([store.answer_key(vars(answer)) for answer in answers]),
-            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "schedule", "freeze_bn_fraction",
-                            "fusion_loss"),
+            **settings.part("dfh_", "variant", "fidelity", "detect_size", "amp", "optimizer", "schedule",
+                            "freeze_bn_fraction", "fusion_loss"),
         )
         with stage.alone():
             if stage.provenance is None:

@@ -73,8 +73,8 @@ def data(run: Run, ir: str = "", visible: str = "", labels: str = "") -> Report:
 def fusion_network(run: Run) -> Stage:
     """Train the fusion network, stage 1 (paper 3.2, notebook 02); its folder has the weights and curves.csv."""
     parts, settings = run.parts, run.profile
-    inputs = settings.part("fusion_", "channels", "crops_per_image", "exposure_augmentation", "amp", "schedule",
-                           "freeze_bn_fraction", "validation")
+    inputs = settings.part("fusion_", "channels", "crops_per_image", "exposure_augmentation", "amp", "optimizer",
+                           "schedule", "freeze_bn_fraction", "validation")
     stage = run.stage("02_fusion_network", train_fusion_network, data=run.finished("01_data").fingerprint, **inputs)
     with stage.alone():
         if not stage.finished:
@@ -126,9 +126,9 @@ def text_dfh(run: Run) -> Stage:
     parts, settings = run.parts, run.profile
     fusion, answers = run.finished("02_fusion_network"), run.finished("03_mllm_feedback")
     weights = run.weights(settings.detector) if settings.detector else None
-    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_datasets", "amp", "schedule",
-                           "validation", "freeze_bn_fraction", "instruction_", "restoration_", "exposure_augmentation",
-                           "fusion_loss")
+    inputs = settings.part("dfh_", "variant", "fidelity", "detect_size", "detection_datasets", "amp", "optimizer",
+                           "schedule", "validation", "freeze_bn_fraction", "instruction_", "restoration_",
+                           "exposure_augmentation", "fusion_loss")
     stage = run.stage("04_text_dfh", train_text_dfh, fusion=fusion.fingerprint, feedback=answers.fingerprint,
                       detector=weights and file_fingerprint(weights), **inputs)
     with stage.alone():

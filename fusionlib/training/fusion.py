@@ -14,7 +14,7 @@ from fusionlib.data.splits import balanced
 from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.losses import fusion_loss
-from fusionlib.training.trainer import adam, fit
+from fusionlib.training.trainer import fit, new_optimizer
 from fusionlib.utils.errors import FusionError
 
 
@@ -63,7 +63,7 @@ def train_fusion_network(
     train = balanced(train) if settings.fusion_balanced else train
     fit(
         network, losses, FusionDataset(train, **size, **augmented), FusionDataset(validation, **size, train=False),
-        folder, settings, save=weights.save, optimizer=adam(network, settings.fusion_lr),
+        folder, settings, save=weights.save, optimizer=new_optimizer(network, settings.optimizer, settings.fusion_lr),
         epochs=settings.fusion_epochs, batch=settings.fusion_batch, freeze_bn_fraction=settings.freeze_bn_fraction,
         show=lambda model, batch: model(batch["ir"], batch["y"]),
     )  # fmt: skip

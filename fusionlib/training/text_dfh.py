@@ -18,7 +18,7 @@ from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
 from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective, refine
 from fusionlib.training.restoration import RestorationSamples, damage_pairs
-from fusionlib.training.trainer import adam, fit
+from fusionlib.training.trainer import fit, new_optimizer
 from fusionlib.utils.errors import FusionError
 
 RESTORATION_VALIDATION = 24  # damaged copies of validation pairs
@@ -80,8 +80,9 @@ def train_text_dfh(
     samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0, sided=sided)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip
     fit(
-        model, objective, *samples, folder, settings, save=weights.save, optimizer=adam(model, settings.dfh_lr),
-        epochs=settings.dfh_epochs, batch=settings.dfh_batch, reduction="sum" if detector else "mean", show=refine,
+        model, objective, *samples, folder, settings, save=weights.save,
+        optimizer=new_optimizer(model, settings.optimizer, settings.dfh_lr), epochs=settings.dfh_epochs,
+        batch=settings.dfh_batch, reduction="sum" if detector else "mean", show=refine,
         freeze_bn_fraction=settings.freeze_bn_fraction if detector else 1.0,  # batches of slices are largely black
     )  # fmt: skip
     if detector:
@@ -104,7 +105,7 @@ def train_text_dfh(
                                exposure_augmentation=settings.exposure_augmentation),
             InstructionDataset(validation[0], **crops, restoration=damaged[1], crops=4, train=False),
             folder / "instructions", settings,
-            save=weights.save, optimizer=adam(model, settings.instruction_lr), epochs=0,
+            save=weights.save, optimizer=new_optimizer(model, settings.optimizer, settings.instruction_lr), epochs=0,
             steps=settings.instruction_steps, batch=settings.instruction_batch, show=refine,
             freeze_bn_fraction=1.0,  # the statistics of whole images, not of crops
         )  # fmt: skip

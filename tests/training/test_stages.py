@@ -94,13 +94,16 @@ def test_a_compiled_network_trains_and_is_kept_as_the_plain_one(pairs, tmp_path,
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", trainer.OPTIMIZERS)
 @pytest.mark.parametrize("stage", ["fusion", "dfh"])
-def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(stage, optimizer, pairs, parts, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, optimizer=optimizer)
+
     def train(folder):
         folder.mkdir(exist_ok=True)
         if stage == "dfh":
-            return stage_2(pairs, parts, folder).state_dict()
-        return fusion.train_fusion_network(pairs[:4], pairs[4:], folder, SETTINGS).state_dict()
+            return stage_2(pairs, parts, folder, settings).state_dict()
+        return fusion.train_fusion_network(pairs[:4], pairs[4:], folder, settings).state_dict()
 
     def kill_after_first(accelerator, folder, rows):
         checkpoint(accelerator, folder, rows)
@@ -115,6 +118,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(stage, pairs, parts, tmp_path
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     curves = [pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in ("whole", "parts")]
     pd.testing.assert_frame_equal(*curves)
+
+
+def test_optimisers_hold_what_is_to_be_trained_and_soap_has_two_bases_for_a_kernel():
+    layer = torch.nn.Sequential(torch.nn.Conv2d(4, 16, 3), torch.nn.Conv2d(16, 1, 1))
+    layer[1].bias.requires_grad_(False)
+    layer(torch.rand(1, 4, 5, 5)).sum().backward()
+    for name in trainer.OPTIMIZERS:
+        optimizer = trainer.new_optimizer(layer, name, 0.01)
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == 3
+        optimizer.step()
+    bases = [[len(base) for base in optimizer.state[p]["Q"]] for p in layer.parameters() if p.requires_grad]
+    assert bases == [[16, 36], [16], [1, 16, 1, 1]]
+    with pytest.raises(FusionError, match="optimizer must be one of adam, soap, but is 'sgd'"):
+        trainer.new_optimizer(layer, "sgd", 0.01)
 
 
 def test_settled_statistics_stay_as_they_are(pairs, tmp_path):
@@ -334,8 +351,8 @@ def fit_stumbling(pairs, folder, losses, nan_retries=0, schedule=None):
     torch.manual_seed(0)
     network = FusionNetwork((2, 2, 2))
     samples = FusionDataset(pairs[:4], 96, 32), FusionDataset(pairs[4:5], 96, 32, train=False)
-    trainer.fit(network, losses, *samples, folder, settings, optimizer=trainer.adam(network, 0.01), save=models.save,
-                epochs=3, batch=2, schedule=schedule)
+    trainer.fit(network, losses, *samples, folder, settings, optimizer=trainer.new_optimizer(network, "adam", 0.01),
+                save=models.save, epochs=3, batch=2, schedule=schedule)
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
