@@ -24,8 +24,8 @@ def in_order(items: Iterable, work: Callable, pixels: Callable = lambda item: 0)
     torch. To be closed (`contextlib.closing`): what is begun by then is finished, and the rest is not begun.
 
     Args:
-        items: taken one by one in this thread; the second of them no later than the first result is yielded, and each
-            of the others after the result of the item `WINDOW` + 1 before it, or of the one before a larger one.
+        items: taken one by one in this thread, at most `WINDOW` + 1 ahead of what is yielded. How many ahead depends on
+            their sizes alone and never on time, so that what is taken may depend on earlier results.
         pixels: of an item, see `PIXELS`.
     """
     cores = torch.get_num_threads()  # fixes the number of this thread, before that of the workers is the default
