@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for its next tensors; returns whether that was possible.
 
     By default glibc hands large blocks back to the system and asks for them again at every training step, which nearly
-    doubles the CPU time of a training. What a process frees is then free for itself alone: `hand_back_freed_memory`. Its
-    threads share it, except those that have allocated before.
+    doubles the CPU time of a training. What a process frees is then free for itself alone: `hand_back_freed_memory`.
+    Its threads share it, except those that have allocated before.
     """
     mallopt = getattr(_library(), "mallopt", None)
     return mallopt is not None and all(mallopt(*each) for each in _SETTINGS.items())
