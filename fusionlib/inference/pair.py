@@ -7,6 +7,7 @@ are loaded once, onto the best device. fusionlib/weights/README.md says what the
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,7 @@ STAGE_1, STAGE_2 = "fusion_network.safetensors", "text_dfh.safetensors"
 ENCODER = "all-MiniLM-L6-v2"  # that the packaged Text-DFH was trained with
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 OR_ALIGN = ', or let align="features" or "ecc" do it'
+_LOADING = Lock()  # of networks and texts: threads that begin together would each load them
 NARROW = 0.95  # share of the visible image that infrared covers, below which it is said
 
 
@@ -128,10 +130,14 @@ def fuse_by(stage_1: Callable[[], FusionNetwork], stage_2: Callable[[], TextGuid
 
     def fuse(infrared: Tensor, colour: Tensor, instruction: str | None) -> Tensor:
         if instruction is None:
-            return network.fuse(stage_1(), infrared, colour)
+            with _LOADING:
+                model = stage_1()
+            return network.fuse(model, infrared, colour)
         from fusionlib.feedback.text_encoder import encode_one  # here, since most calls have no instruction
 
-        return network.fuse(stage_2(), infrared, colour, encode_one(instruction))
+        with _LOADING:
+            model, text = stage_2(), encode_one(instruction)
+        return network.fuse(model, infrared, colour, text)
 
     return fuse
 
