@@ -53,30 +53,25 @@ class Diverged(FusionError):
     """The loss is not finite."""
 
 
-def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """Adam, the paper's (4.2)."""
-    return torch.optim.Adam(parameters, lr=learning_rate)
-
-
-def soap(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+def soap(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
     """SOAP (Vyas et al. 2024, arXiv 2409.11321): Adam in the eigenbases of Shampoo's preconditioners."""
     from pytorch_optimizer import SOAP  # here, since it takes a second to import
 
     # So that a kernel of ten outputs or more is a matrix of outputs by all else; a vector cannot be merged.
     return SOAP([{"params": [p], "merge_dims": min(len(p), p[0].numel()) > 1,
                   "max_precondition_dim": max(len(p), p[0].numel())} for p in parameters],
-                lr=learning_rate, weight_decay=0, precondition_1d=True)  # fmt: skip
+                lr=lr, weight_decay=0, precondition_1d=True)  # fmt: skip
 
 
-#: By name, as in the setting `optimizer`: (parameters, learning rate) -> optimiser.
-OPTIMIZERS = {"adam": adam, "soap": soap}
+#: By name, as in the setting `optimizer`: (parameters, learning rate) -> optimiser. Adam is the paper's (4.2).
+OPTIMIZERS = {"adam": torch.optim.Adam, "soap": soap}
 
 
 def new_optimizer(model: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
     """The optimiser of a name in `OPTIMIZERS`, over all parameters that are not frozen; FusionError for another."""
     if name not in OPTIMIZERS:
         raise FusionError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, but is {name!r}")
-    return OPTIMIZERS[name]([p for p in model.parameters() if p.requires_grad], learning_rate)
+    return OPTIMIZERS[name]([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
 
 
 def fit(
