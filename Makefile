@@ -45,7 +45,7 @@ publish: setup  ## run the notebooks and commit-ready copies of their outputs
 detector: setup  ## train the small detector of the quick profile again, about ten minutes
 	$(BIN)/python -m fusionlib train-detector
 
-weights: setup  ## train the weights of the package again on the real pairs below DATA, about 90 minutes
+weights: setup  ## train the weights of the package again on the real pairs below DATA, about an hour
 	$(BIN)/python -m fusionlib run --profile shipped --data-root $(DATA) --only 01,02,03,04
 	cp data/runs/shipped/02_fusion_network/last.safetensors fusionlib/weights/fusion_network.safetensors
 	cp data/runs/shipped/04_text_dfh/last.safetensors fusionlib/weights/text_dfh.safetensors

@@ -42,7 +42,7 @@ EXPECTED = {
                       {**_SHORT, "02": 1, "04": 1.5, "05": 0.5, "06": 1, "07": 1, "08": 0.5}, 0.3, 3.1),
     "small": Expected("two CPU cores, 264 pairs, three compared networks",
                       {**_SHORT, "02": 15, "04": 10, "05": 15, "06": 6, "07": 30, "08": 2}, 3, 7),
-    "shipped": Expected("two CPU cores, 264 pairs", {**_SHORT, "02": 35, "04": 55}, 3),
+    "shipped": Expected("two CPU cores, 264 pairs", {**_SHORT, "02": 20, "04": 40}, 3),
     "paper": Expected("one GPU, an estimate", {"all": 24 * 60}, 50),
 }  # fmt: skip
 

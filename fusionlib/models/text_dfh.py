@@ -102,6 +102,11 @@ class TextDFH(nn.Module):
         """Whether the variant has the image-guided branch."""
         return hasattr(self, "image_guided")
 
+    @property
+    def has_word_attention(self) -> bool:
+        """Whether `word_attention` has maps to return: the variant has the image-guided branch and reads text."""
+        return self.attends_to_image and self.variant != "blind"
+
     def words(self, text: Tensor) -> Tensor:
         """What the branches see of a text: [B,L,D] -> [B,L,C], or [B,8,64] of "blind"."""
         return self.learned.expand(len(text), -1, -1) if self.variant == "blind" else self.embed(text)
@@ -154,10 +159,11 @@ class TextDFH(nn.Module):
     def word_attention(self, features: Tensor, text: Tensor) -> Tensor:
         """Attention map of each word: the second branch's softmax over pixels, mean over heads, [B,L,H,W]; sums to 1.
 
-        For figures, because it holds L x HW weights. Variants without the second branch raise FusionError.
+        For figures, because it holds L x HW weights. Raises FusionError without `has_word_attention`.
         """
-        if not self.attends_to_image:
-            raise FusionError(f"variant {self.variant!r} has no image-guided branch, so no attention of words to show.")
+        if not self.has_word_attention:
+            raise FusionError(f"variant {self.variant!r} has no branch in which words attend to the image, so no "
+                              "attention of words to show.")
         branch, pixels = self.image_guided, as_tokens(features)
         query, key = branch.query(self.words(text)), branch.key(pixels)
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)

@@ -177,8 +177,14 @@ def test_word_attention_is_a_distribution_over_pixels():
     maps = part.word_attention(torch.randn(2, 8, 6, 5), torch.randn(2, 3, TEXT))
     assert maps.shape == (2, 3, 6, 5)
     torch.testing.assert_close(maps.sum((2, 3)), torch.ones(2, 3))
-    with pytest.raises(FusionError, match="no image-guided branch"):
-        TextDFH(8, TEXT, "ca1").word_attention(torch.randn(1, 8, 6, 5), torch.randn(1, 3, TEXT))
+
+
+@pytest.mark.parametrize("variant", ["ca1", "no_dfh", "blind"])
+def test_without_words_that_attend_there_are_no_maps(variant):
+    part = TextDFH(8, TEXT, variant)
+    assert not part.has_word_attention
+    with pytest.raises(FusionError, match=f"variant '{variant}' has no branch in which words attend to the image"):
+        part.word_attention(torch.randn(1, 8, 6, 5), torch.randn(1, 3, TEXT))
 
 
 def test_wide_features_get_one_head_for_16_channels():
