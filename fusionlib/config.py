@@ -144,7 +144,7 @@ PROFILES = {
 PROFILES["shipped"] = replace(
     PROFILES["small"], name="shipped", threads=1, optimizer="soap", fusion_epochs=140, fusion_lr=3e-3, variant="wide",
     dfh_epochs=6, fidelity=1.0, dfh_crops=0.0, dfh_other_classes=True,
-    instruction_steps=3000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
+    instruction_steps=6000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
     restoration_detection=0.1,
 )
 
