@@ -38,6 +38,8 @@ class Profile:
     fusion_norm: Literal["batch", "none"] = "batch"  # of the feature layers; or "none" (ours)
     fusion_output: Literal["tanh", "clip"] = "tanh"  # of the network; or "clip" (ours)
     fusion_loss: Literal["paper", "multiscale"] = "paper"  # or "multiscale" (ours)
+    fusion_loss_ssim: float = 0.2  # weight of SSIM in "multiscale" (ours)
+    fusion_loss_gain: float = 1.12  # strength of edges that "multiscale" asks for, times the sources' (ours)
     #: Of new layers, so that no image turns negative; "maximum" or "random" (ours).
     fusion_init: Literal["identity", "maximum", "random"] = "identity"
     fusion_resize: int = 512  # longer side that training images are reduced to (ours)
@@ -142,9 +144,9 @@ PROFILES = {
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(
-    PROFILES["small"], name="shipped", threads=1, optimizer="soap", fusion_epochs=140, fusion_lr=3e-3, variant="wide",
-    dfh_epochs=6, fidelity=1.0, dfh_crops=0.0, dfh_other_classes=True,
-    instruction_steps=6000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
+    PROFILES["small"], name="shipped", threads=1, optimizer="soap", fusion_loss_ssim=0.4, fusion_loss_gain=1.1,
+    fusion_epochs=140, fusion_lr=3e-3, variant="wide", dfh_epochs=6, fidelity=1.0, dfh_crops=0.0,
+    dfh_other_classes=True, instruction_steps=6000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
     restoration_detection=0.1,
 )
 

@@ -29,6 +29,12 @@ def new_network(settings: Profile) -> FusionNetwork:
     return network
 
 
+def new_loss(settings: Profile) -> nn.Module:
+    """The loss of stage 1 as the profile says: `fusion_loss`, and of "multiscale" `fusion_loss_ssim` and `_gain`."""
+    weights = {"structure": settings.fusion_loss_ssim, "gain": settings.fusion_loss_gain}
+    return fusion_loss(settings.fusion_loss, **(weights if settings.fusion_loss == "multiscale" else {}))
+
+
 def train_fusion_network(
     train: Sequence[Pair], validation: Sequence[Pair], folder: Path, settings: Profile
 ) -> FusionNetwork:
@@ -51,7 +57,7 @@ def train_fusion_network(
         )
     set_seed(settings.seed)
     # In this order of the values in memory, a step takes about two thirds of the time.
-    network, loss = new_network(settings).to(memory_format=torch.channels_last), fusion_loss(settings.fusion_loss)
+    network, loss = new_network(settings).to(memory_format=torch.channels_last), new_loss(settings)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])

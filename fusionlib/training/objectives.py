@@ -10,7 +10,7 @@ from fusionlib.data.datasets import PERSON
 from fusionlib.detection.detectors import class_indices
 from fusionlib.detection.yolov5 import YOLOv5, freeze
 from fusionlib.detection.yolov5_loss import YOLOv5Loss, to_targets
-from fusionlib.models.losses import FusionLoss, fusion_loss
+from fusionlib.models.losses import FusionLoss
 from fusionlib.models.text_dfh import TextGuidedFusion
 from fusionlib.training.instructions import INSTRUCTIONS, RESTORE
 
@@ -28,17 +28,17 @@ class DetectionObjective:
     Args:
         detector: with a class "person"; it is frozen.
         fidelity: weight of the loss of stage 1 of the refined image.
-        loss: its name, see `models.losses.fusion_loss`.
+        loss: that of stage 1, of which the fidelity is made; None: the paper's.
         other_classes: whether objects of other classes that the detector is sure of count as background, as all that is
             not labelled does in the loss of YOLOv5.
     """
 
-    def __init__(self, detector: YOLOv5, fidelity: float, loss: str = "paper", other_classes: bool = True):
+    def __init__(self, detector: YOLOv5, fidelity: float, loss: nn.Module | None = None, other_classes: bool = True):
         self.detector = freeze(detector)
         (self.person,) = class_indices(detector, [PERSON])
         self.loss = YOLOv5Loss(detector.anchors, detector.strides, detector.num_classes,
                                labelled=None if other_classes else [self.person])  # fmt: skip
-        self.fusion_loss, self.fidelity = fusion_loss(loss), fidelity
+        self.fusion_loss, self.fidelity = loss or FusionLoss(), fidelity
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, parts)."""
@@ -60,10 +60,10 @@ class DetectionObjective:
 
 
 class FusionObjective:
-    """The loss of stage 1 by name, of the refined image, where nothing is detected."""
+    """A loss of stage 1, of the refined image, where nothing is detected."""
 
-    def __init__(self, loss: str):
-        self.fusion_loss = fusion_loss(loss)
+    def __init__(self, loss: nn.Module):
+        self.fusion_loss = loss
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch as `collate` makes it -> (total, terms)."""

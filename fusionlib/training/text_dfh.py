@@ -15,6 +15,7 @@ from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
 from fusionlib.models.text_dfh import TextGuidedFusion
+from fusionlib.training.fusion import new_loss
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
 from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective, refine
 from fusionlib.training.restoration import RestorationSamples, damage_pairs
@@ -72,10 +73,10 @@ def train_text_dfh(
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
     if detector:
-        objective = DetectionObjective(detector, settings.fidelity, settings.fusion_loss, settings.dfh_other_classes)
+        objective = DetectionObjective(detector, settings.fidelity, new_loss(settings), settings.dfh_other_classes)
         dataset, size = partial(DetectionDataset, crops=settings.dfh_crops), settings.detect_size
     else:
-        objective, dataset = FusionObjective(settings.fusion_loss), SliceDataset
+        objective, dataset = FusionObjective(new_loss(settings)), SliceDataset
         size = tuple(map(max, zip(*(image_size(pair.ir) for pair in (*train[0], *validation[0])))))
     samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0, sided=sided)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip

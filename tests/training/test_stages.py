@@ -314,6 +314,16 @@ def test_a_new_network_is_as_the_profile_says():
         fusion.new_network(profile("quick", fusion_init="zero"))
 
 
+def test_the_loss_is_as_the_profile_says():
+    found = {name: fusion.new_loss(profile(name)) for name in ("small", "shipped", "paper")}
+    assert (found["small"].structure, found["small"].gain) == (0.2, 1.12)
+    assert (found["shipped"].structure, found["shipped"].gain) == (0.4, 1.1)
+    assert type(found["paper"]) is models.FusionLoss
+    changed = profile("quick", fusion_loss_ssim=0.0, fusion_loss_gain=1.0)
+    images = torch.rand(3, 1, 1, 8, 8)
+    assert fusion.new_loss(changed)(*images)[0] != fusion.new_loss(profile("quick"))(*images)[0]
+
+
 def test_whole_images_keep_their_aspect_ratio_and_their_boxes(pairs, parts):
     samples = DetectionDataset(pairs[:5], (128, 224), parts[2], train=False)
     sample = samples[0]
