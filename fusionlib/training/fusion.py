@@ -31,8 +31,8 @@ def new_network(settings: Profile) -> FusionNetwork:
 
 def new_loss(settings: Profile) -> nn.Module:
     """The loss of stage 1 as the profile says: `fusion_loss`, and of "multiscale" `fusion_loss_ssim` and `_gain`."""
-    weights = {"structure": settings.fusion_loss_ssim, "gain": settings.fusion_loss_gain}
-    return fusion_loss(settings.fusion_loss, **(weights if settings.fusion_loss == "multiscale" else {}))
+    options = {"structure": settings.fusion_loss_ssim, "gain": settings.fusion_loss_gain}
+    return fusion_loss(settings.fusion_loss, **(options if settings.fusion_loss == "multiscale" else {}))
 
 
 def train_fusion_network(
