@@ -354,9 +354,9 @@ def test_an_instruction_refines_the_image(page, viewer, run, pairs):
     page.keyboard.press("Enter")
     took = viewer.locator("[data-role=took]")
     expect(took).to_have_text(re.compile(r"^refined in \d+ ms at 320×256 by weights of this run$"))
-    refined = fl.viewer.session.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
+    expected = fl.viewer.session.Networks(run).refine(*fl.data.load(shown), "Make the image brighter.")
     # Of the random network's noise, which is clipped at black, a jpg has another mean.
-    jpg = fl.viewer.encoding.encode(fl.viewer.encoding.read(refined, "refined"))[0]
+    jpg = fl.viewer.encoding.encode(fl.viewer.encoding.read(expected, "expected"))[0]
     has_mean(canvas(viewer, "instruction"), np.asarray(Image.open(io.BytesIO(jpg))).mean((0, 1)), 0.2)
     fused, refined = (canvas(viewer, pane).evaluate(PIXELS) for pane in ("fused", "instruction"))
     assert max(abs(a - b) for a, b in zip(fused, refined)) > 0.5
