@@ -33,17 +33,26 @@ def main(argv: list[str] | None = None) -> None:
     from fusionlib import ROOT
     from fusionlib.utils.allocator import keep_freed_memory
 
+    def write(measured):
+        rows, described = pd.concat(measured.values(), ignore_index=True), timing.machine(arguments.threads)
+        subjects = "\n".join(f"- {name}: {sys.modules[f'benchmarks.{name}'].__doc__.splitlines()[0]}"
+                             for name in measured)  # fmt: skip
+        report = "\n\n".join(("# Benchmarks", f"{date.today()}. {described}.", HOW, subjects, timing.markdown(rows)))
+        print(report)
+        figures = ROOT / "figures"
+        figures.mkdir(exist_ok=True)
+        rows = rows.assign(date=date.today(), machine=described)
+        rows.to_csv(figures / "bench.csv", index=False, float_format="%.4g")
+        (figures / "bench.md").write_text(report + "\n", encoding="utf-8")
+
     keep_freed_memory()  # as the command line does
-    names = arguments.modules or MODULES
-    rows = pd.concat([timing.measure(f"benchmarks.{name}", arguments.seconds) for name in names], ignore_index=True)
-    described = timing.machine(arguments.threads)
-    subjects = "\n".join(f"- {name}: {sys.modules[f'benchmarks.{name}'].__doc__.splitlines()[0]}" for name in names)
-    report = "\n\n".join(("# Benchmarks", f"{date.today()}. {described}.", HOW, subjects, timing.markdown(rows)))
-    print(report)
-    figures = ROOT / "figures"
-    figures.mkdir(exist_ok=True)
-    rows.assign(date=date.today(), machine=described).to_csv(figures / "bench.csv", index=False, float_format="%.4g")
-    (figures / "bench.md").write_text(report + "\n", encoding="utf-8")
+    measured = {}
+    try:
+        for name in arguments.modules or MODULES:
+            measured[name] = timing.measure(f"benchmarks.{name}", arguments.seconds)
+    finally:  # where one fails, what was measured before is kept
+        if measured:
+            write(measured)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from benchmarks.timing import Case
 BARE = "import torch, torchvision, pandas, matplotlib.pyplot, seaborn"
 WAYS = {
     "imports of what a notebook needs from others": BARE,
-    "the first cells of notebook 02": "import fusionlib as fl; fl.runs.open_run(); fl.plots.style(); fl.training",
+    "the first cells of notebook 02": "import fusionlib as fl; fl.experiments.open_run(); fl.training",
     "the first cells of notebook 09": "import fusionlib as fl; fl.browse",
     "the first line of a script: fusionlib.fuse": "import fusionlib as fl; fl.fuse",
 }  # fmt: skip

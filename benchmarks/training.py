@@ -15,9 +15,9 @@ from fusionlib.data.datasets import DetectionDataset, FusionDataset
 from fusionlib.data.synthetic import scene
 from fusionlib.detection import load_yolov5
 from fusionlib.inference import pair
-from fusionlib.models import TextGuidedFusion
+from fusionlib.models import TextGuidedFusion, fusion_loss
 from fusionlib.training import trainer
-from fusionlib.training.fusion import new_loss, new_network
+from fusionlib.training.fusion import new_network
 from fusionlib.training.objectives import DetectionObjective
 from fusionlib.utils import distributed
 
@@ -42,7 +42,7 @@ def cases(arrays: dict) -> list[Case]:
     crops = FusionDataset(pairs, QUICK.fusion_resize, QUICK.fusion_crop)
     whole = DetectionDataset(pairs[: 2 * QUICK.dfh_batch], QUICK.detect_size, [torch.zeros(WORDS)] * PAIRS)
     network = new_network(QUICK).to(memory_format=torch.channels_last)  # as `train_fusion_network` has it
-    loss = new_loss(QUICK)
+    loss = fusion_loss(QUICK.fusion_loss)
     detector = load_yolov5(pair.WEIGHTS / QUICK.detector, "cpu")
 
     def fusion_losses(model, batch):

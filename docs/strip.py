@@ -29,7 +29,7 @@ def panels() -> dict[str, np.ndarray]:
     striped = (fl.data.degrade(*as_tensors, [DAMAGE], seed=0)[0][0].numpy() * 255).round().astype(np.uint8)
     return {
         "infrared": ir, "visible": visible, "fused": fl.fuse(ir, visible), "infrared, striped": striped,
-        "fused with it": fl.fuse(striped, visible), "mended by words": fl.fuse(striped, visible, "auto"),
+        "fused with it": fl.fuse(striped, visible), "restored as a text asks": fl.fuse(striped, visible, "auto"),
     }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The NumPy reference against our metrics, two independent writings of one definition, and the timing tool."""
 
+import ast
+import pkgutil
 import time
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import folder, fusion, growth, metrics, numpy_metrics, peers, timing, training
+from benchmarks import folder, fusion, growth, metrics, numpy_metrics, peers, starting, timing, training
 from fusionlib.data.image_io import read_image, to_uint8
 from fusionlib.metrics import evaluate
 from fusionlib.metrics.conventions import PAPER
@@ -164,6 +166,36 @@ def test_memory_is_that_of_the_case_and_not_of_this_process(tmp_path, monkeypatc
     few, many, started = timing.peak_memory("filled", {"megabytes": np.array([1, 100])}, 3)
     assert few < 5 and many == pytest.approx(100, abs=5) and started == pytest.approx(510, abs=20)
     assert ours.all()
+
+
+def test_the_names_that_a_new_python_looks_up_are_there():
+    nodes = [node for code in starting.WAYS.values() for node in ast.walk(ast.parse(code))]
+    names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    assert names > {"fl.experiments.open_run", "fl.browse", "fl.fuse"}
+    for name in names:
+        assert pkgutil.resolve_name(name.replace("fl.", "fusionlib.", 1)), name
+
+
+def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch, capsys):
+    row = {"benchmark": "metrics", "task": "t", "way": "w", "ms": 1.0, "ms_low": 1.0, "ms_high": 1.0, "speedup": 1.0,
+           "speedup_low": 1.0, "speedup_high": 1.0, "peak_mb": 3.0}
+
+    def measure(module, seconds):
+        if module != "benchmarks.metrics":
+            raise FusionError("no room")
+        return pd.DataFrame([row])
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # which the command sets
+    monkeypatch.setattr(timing, "measure", measure)
+    monkeypatch.setattr("fusionlib.ROOT", tmp_path)
+    with pytest.raises(FusionError, match="no room"):
+        command.main(["metrics", "folder"])
+    table = pd.read_csv(tmp_path / "figures" / "bench.csv")
+    assert table[["benchmark", "ms"]].values.tolist() == [["metrics", 1.0]]
+    report = (tmp_path / "figures" / "bench.md").read_text()
+    assert "| metrics | t | w |" in report and "- metrics: " in report and "- folder: " not in report
+    assert report == capsys.readouterr().out
 
 
 def test_an_unknown_benchmark_is_refused(capsys):

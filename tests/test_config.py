@@ -50,7 +50,8 @@ def test_the_settings_among_the_variables_of_a_notebook():
 
 
 @pytest.mark.parametrize("override, message", [
-    ({"name": "huge"}, "quick, small, paper"), ({"levle": 3}, "no setting is called 'levle'"),
+    ({"name": "huge"}, "no setting is called 'name'; choose one of seed, "),
+    ({"levle": 3}, "no setting is called 'levle'"), ({"views": "both"}, "views must be one of fused, all, but is 'b"),
     ({"dfh_epochs": "many"}, "dfh_epochs must be of type int, but is 'many'"),
     ({"dfh_epochs": 2.5}, "dfh_epochs must be a whole number, but is 2.5"),
 ])

@@ -173,7 +173,7 @@ def test_the_page_on_fusing_runs(tmp_path, monkeypatch):
             shutil.copy(DOCS / "images" / source, name)
     (code,), names = blocks(DOCS / "fuse.md", "python"), {}
     exec(code, names)
-    assert names["fused"].shape == names["mended"].shape == (256, 320, 3) and Path("fused/1.png").is_file()
+    assert names["fused"].shape == names["restored"].shape == (256, 320, 3) and Path("fused/1.png").is_file()
     assert names["darker"].mean() < names["fused"].mean()
 
 

@@ -156,7 +156,8 @@ def test_metrics_of_folders_with_faults(folders, capsys):
     (["--names", "FID"], "Unknown metric 'FID'"),
     (["--names", ""], "Unknown metric ''"),
     (["--convention", "matlab"], "choose one of vifb, tang, cddfuse"),
-    (["--out", "results"], "results: expected the name of a file that ends in .csv"),
+    (["--out", "results"], "results: expected the name of a file that ends in .csv, found no ending; rename it"),
+    (["--out", "a.csv.txt"], "a.csv.txt: expected the name of a file that ends in .csv, found .txt; rename it"),
     (["--ir", "fused"], "the fused and the infrared images are the same files"),
     (["--fused", "nowhere"], "nowhere: expected a folder of images, found nothing"),
 ])

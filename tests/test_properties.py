@@ -99,8 +99,8 @@ def test_pictures_come_back(tmp_path_factory, image, suffix):
 @given(images(channels=(1,)), images(channels=(3,)), SIDES, SIDES)
 def test_what_is_fitted_keeps_its_aspect_ratio(ir, visible, height, width):
     visible = np.resize(visible, (*ir.shape, 3))
-    fitted, colour, scale = letterbox(as_tensor(ir), as_tensor(visible), (height, width))
-    assert fitted.shape == (1, height, width) and colour.shape == (3, height, width)
+    fitted, scale = letterbox(torch.cat([as_tensor(ir), as_tensor(visible)]), (height, width))
+    assert fitted.shape == (4, height, width)
     assert scale == min(height / ir.shape[0], width / ir.shape[1])
     assert 0 <= fitted.min() and fitted.max() <= 1
 

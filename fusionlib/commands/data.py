@@ -1,5 +1,7 @@
 """data check, metrics, ask: what lies in folders of images."""
 
+from pathlib import Path
+
 from fusionlib.commands.shared import LAUNCH, PATTERN, SIDES, SOME_FAILED, add_settings, add_sides
 from fusionlib.config import parse_settings
 from fusionlib.utils.errors import FusionError, is_main_process, print_problems
@@ -55,8 +57,9 @@ def metrics(arguments) -> int:
     from fusionlib.utils.files import write_atomically
     from fusionlib.visualization.table_export import csv_text
 
-    if arguments.out and not arguments.out.lower().endswith(".csv"):
-        raise FusionError(f"{arguments.out}: expected the name of a file that ends in .csv, found another one")
+    if arguments.out and (suffix := Path(arguments.out).suffix).lower() != ".csv":
+        raise FusionError(f"{arguments.out}: expected the name of a file that ends in .csv, found "
+                          f"{suffix or 'no ending'}; rename it")
     names = {"paper": PAPER, "all": tuple(METRICS)}.get(arguments.names, arguments.names.replace(" ", "").split(","))
     problems, convention = [], arguments.convention
     frame = evaluate_folder(arguments.fused, arguments.ir, arguments.visible, names, convention, problems)

@@ -86,7 +86,7 @@ def advise(arguments) -> int:
     for name, advice in found.items():
         print(f"{name}: {advice}" if len(found) > 1 else advice)
     if arguments.out:
-        made = fuse_files(*files, arguments.out, "auto", **reading)
+        made = fuse_files(*files, arguments.out, "auto", problems=problems, **reading)
         print(f"{len(made)} fused, in {arguments.out}; the advice is kept in {_keep_advice(arguments.out, found)}")
     return 3 if problems else 0
 

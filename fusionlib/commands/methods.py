@@ -1,7 +1,6 @@
 """peers list, train-peer, train-detector: the compared methods and the detector of the quick profile."""
 
-from fusionlib.commands.shared import LAUNCH, add_settings, add_sides
-from fusionlib.config import parse_settings
+from fusionlib.commands.shared import LAUNCH, add_settings, add_sides, settings_among
 
 #: Settings of a training, for the help; a test compares them with `experiments.peer_training`.
 RECIPE_SETTINGS = ("batch", "crop", "crops", "resize", "learning_rate", "weight_decay", "clip", "seed", "threads",
@@ -65,5 +64,6 @@ def train_peer(arguments) -> None:
     from fusionlib.experiments.peer_training import train_peer
 
     options = {key: getattr(arguments, key) for key in ("ir", "visible", "steps", "epochs", "vgg", "text")}
-    settings = parse_settings(arguments.set) | {key: value for key, value in options.items() if value is not None}
+    settings = settings_among((*RECIPE_SETTINGS, "epochs", "steps"), arguments.set, "of a training")
+    settings |= {key: value for key, value in options.items() if value is not None}
     print(train_peer(arguments.name, arguments.data_root, arguments.out, **settings))

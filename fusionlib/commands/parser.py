@@ -50,9 +50,15 @@ def parse(argv: Sequence[str]):
 
 
 def one_by_one(argv: Sequence[str]) -> list[str]:
-    """The arguments with `--set` before each of several settings that follow it."""
+    """The arguments with `--set` before each of several settings that follow it, and with a range as one argument.
+
+    argparse takes the -20,40 of `--ir-range -20,40` for an option.
+    """
     result = []
     for argument in argv:
+        if result[-1:] == ["--ir-range"] and re.match(r"-[\d.]", argument):
+            result[-1] += f"={argument}"
+            continue
         after_setting = len(result) > 1 and result[-2] == "--set"
         result += ["--set"] * (after_setting and bool(re.match(r"\w+=", argument))) + [argument]
     return result

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields
 
-from fusionlib.commands.shared import LAUNCH, add_settings
+from fusionlib.commands.shared import LAUNCH, add_settings, settings_among
 from fusionlib.config import Profile, parse_settings
 from fusionlib.utils.terminal import command_line
 
@@ -75,8 +75,9 @@ def train(arguments) -> None:
     from fusionlib.experiments.stages import TRAINED
     from fusionlib.utils import distributed
 
+    settings = settings_among(SETTINGS, arguments.set, "of a run")
     distributed.process()  # before anything takes a device
-    run = open_run(arguments.profile, arguments.data_root, arguments.out, **parse_settings(arguments.set))
+    run = open_run(arguments.profile, arguments.data_root, arguments.out, **settings)
     print(f"trained: {TRAINED[arguments.number](run).folder}")
 
 

@@ -3,6 +3,9 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
+from fusionlib.config import parse_settings
+from fusionlib.utils.errors import FusionError
+
 PATTERN = ("Folders are read with all that is below them. If file names contain more than the name, put a star in its "
            "place, in quotes: ")
 LAUNCH = ("After an interrupt, the same command continues. To use several GPUs, start it with 'accelerate launch "
@@ -17,6 +20,17 @@ def add_settings(parser: ArgumentParser, of: str, names: Sequence[str]) -> None:
                         help=f"a setting {of}, such as {names[0]}=...; several may follow, and the option may "
                         "be repeated; the names are listed below")  # fmt: skip
     parser.epilog = " ".join(filter(None, [parser.epilog, f"Settings for --set: {', '.join(names)}."]))
+
+
+def settings_among(names: Sequence[str], given: Sequence[str], of: str) -> dict:
+    """What `--set` gives, as `config.parse_settings`; FusionError for a key that is none of the names.
+
+    Where they are arguments of a function beside others of its own, such as `out`, these are no settings.
+    """
+    settings = parse_settings(given)
+    if unknown := [key for key in settings if key not in names]:
+        raise FusionError(f"no setting {of} is called {unknown[0]!r}; there are {', '.join(names)}")
+    return settings
 
 
 def add_sides(parser: ArgumentParser, words: str, metavar: str = "DIR", **options) -> None:

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -139,8 +138,8 @@ def _shown(problems):
 
 
 def _short(item, report):
-    """A path or problem as text, relative to the root of the report."""
-    return one_line(str(item) if report.root == Path(".") else str(item).replace(os.path.join(report.root, ""), ""))
+    """A path or problem as text, relative to the root of the report; as it is where that is a disk's or none."""
+    return one_line(str(item).replace(os.path.join(report.root, ""), "") if report.root.name else str(item))
 
 
 def run_check(root=None, json_out=None, **places) -> int:

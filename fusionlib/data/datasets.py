@@ -10,14 +10,13 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from fusionlib.data.annotations import IGNORE
+from fusionlib.data.annotations import IGNORE, PERSON
 from fusionlib.data.augment import augment, random_exposure, random_levels
 from fusionlib.data.color import split_luma
 from fusionlib.data.image_io import image_size
 from fusionlib.data.pairs import Pair, load
 from fusionlib.utils.errors import FusionError
 
-PERSON = "person"
 CROP_SCALES = 0.5, 1.5  # of the pair's own size, that crops for stage 2 are cut from
 CROP_ANGLE = 5.0  # the largest in degrees by which they are turned: a frozen detector knows people who stand upright
 CROP_TRIES = 4  # to find a crop that shows a person
@@ -58,13 +57,13 @@ class PairDataset(Dataset):
         """The seed of the augmentation of a sample in this epoch."""
         return int(np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0])
 
-    def images(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def images(self, index: int, read: Callable[[Pair], Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
         """Infrared [1,H,W] and visible [3,H,W] in 0..1 of a pair, see `stored`."""
         both = self.stored(index, read) / 255
         return both[:1], both[1:]
 
-    def stored(self, index: int, read: Callable[[Pair], tuple[Tensor, Tensor]]) -> Tensor:
-        """Infrared and visible of a pair as bytes [4,H,W], cached up to `memory` bytes."""
+    def stored(self, index: int, read: Callable[[Pair], Sequence[Tensor]]) -> Tensor:
+        """The images in 0..1 that `read` returns for a pair, joined, as bytes [C,H,W], cached up to `memory` bytes."""
         pair = self.pairs[index]
         files = pair.ir, pair.visible  # not the index: `splits.balanced` repeats pairs
         both = self.cache.get(files)
@@ -177,8 +176,9 @@ class DetectionDataset(PairDataset):
 
     def _whole(self, index):
         if self.crops:  # which are cut from the pair at its own size, so that is what is cached
-            return letterbox(*self.images(index, load), self.size)[:2]
-        return self.images(index, lambda pair: letterbox(*load(pair), self.size)[:2])
+            both = letterbox(torch.cat(self.images(index, load)), self.size)[0]
+            return both[:1], both[1:]
+        return self.images(index, lambda pair: letterbox(torch.cat(load(pair)), self.size)[:1])
 
     def _crop(self, index, boxes, draw):
         scale = draw.uniform(*CROP_SCALES)
@@ -233,12 +233,11 @@ def letterbox_scale(from_size: tuple[int, int], to_size: tuple[int, int]) -> flo
     return min(to_size[0] / from_size[0], to_size[1] / from_size[1])
 
 
-def letterbox(ir: Tensor, visible: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, float]:
-    """Resize a pair into (H, W) at the same aspect ratio and replicate the right and bottom edge; also the factor."""
-    scale = letterbox_scale(ir.shape[1:], size)
-    both = resize(torch.cat([ir, visible]), scale)[None]
-    both = pad(both, (0, size[1] - both.shape[3], 0, size[0] - both.shape[2]), mode="replicate")[0]
-    return both[:1], both[1:], scale
+def letterbox(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
+    """Resize [C,H,W] into (H, W) at the same aspect ratio and replicate the right and bottom edge; also the factor."""
+    scale = letterbox_scale(image.shape[1:], size)
+    image = resize(image, scale)[None]
+    return pad(image, (0, size[1] - image.shape[3], 0, size[0] - image.shape[2]), mode="replicate")[0], scale
 
 
 def resize_longer_side(ir: Tensor, visible: Tensor, longer: int) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,8 @@ from fusionlib.utils.files import WRITTEN, read_bytes, require_regular_file, wri
 
 ORIENTATION = 0x0112  # EXIF tag
 MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])  # which OpenCV obeys, too
-#: An image above so many pixels (a frame of 4K has fewer) needs a byte for so many of them, as any photograph has.
+#: Against decompression bombs: an image of more than DENSE pixels (a 4K frame has fewer) must have at least one byte
+#: per PIXELS_PER_BYTE pixels, as every photograph has.
 DENSE, PIXELS_PER_BYTE = 1 << 23, 50
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of its own limit, and of damage that the error names
 
@@ -179,10 +180,16 @@ def require_levels(image: np.ndarray, name) -> None:
     if image.dtype.kind != "f":
         raise FusionError(f"{name}: expected 8 or 16 bit unsigned pixels, found {image.dtype}, which only infrared may "
                           "have; save it as 16-bit png")
-    low, high = float(image.min()), float(image.max())
-    if not -1e-3 <= low <= high <= 1 + 1e-3:  # tolerates rounding; NaN fails every comparison
-        raise FusionError(f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by the "
-                          "largest value of their type, such as 255, and replace NaN")
+    if sentence := not_levels(float(image.min()), float(image.max()), name):
+        raise FusionError(sentence)
+
+
+def not_levels(low: float, high: float, name) -> str:
+    """The sentence on floats from `low` to `high` that are not in 0..1; "" where they are, which tolerates rounding."""
+    if -1e-3 <= low <= high <= 1 + 1e-3:  # NaN fails every comparison
+        return ""
+    return (f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by the largest value "
+            "of their type, such as 255, and replace NaN")
 
 
 def as_tensor(image: np.ndarray, name="image") -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL.ImageOps import exif_transpose
 from torch import Tensor
 
-from fusionlib.data.image_io import ORIENTATION, read_image
+from fusionlib.data.image_io import ORIENTATION, not_levels, read_image
 from fusionlib.data.infrared import DEFAULT, Reading, Remark, to_plane
 from fusionlib.utils.errors import FusionError
 
@@ -134,10 +134,8 @@ def _from_tensor(image: Tensor, name: str) -> Image:
     if bits:
         planes = planes / (2**bits - 1)
     else:
-        low, high = (bound.item() for bound in planes.aminmax())
-        if not -1e-3 <= low <= high <= 1 + 1e-3:  # tolerates rounding; NaN fails every comparison
-            raise FusionError(f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by "
-                              "the largest value of their type, such as 255, and replace NaN")
+        if sentence := not_levels(*(bound.item() for bound in planes.aminmax()), name):
+            raise FusionError(sentence)
         planes = planes.clamp(0, 1)
     count = 1 if len(planes) == 1 else 3
     alpha = planes[count:]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fusionlib.data.color import split_luma
-from fusionlib.data.image_io import as_tensor, is_coloured
+from fusionlib.data.image_io import as_tensor, is_coloured, not_levels
 from fusionlib.utils.errors import FusionError
 
 PERCENTILES = (0.5, 99.5)  # of radiometric values that become black and white
@@ -195,12 +195,10 @@ def is_radiometric(values: np.ndarray, name, given: bool = False) -> bool:
         return False
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
-        if -1e-3 <= low <= high <= 1 + 1e-3:  # tolerates rounding
-            return False
-        if not math.isfinite(high - low) or not (given or low > 2 or high - low > 2):
-            raise FusionError(f"{name}: expected floats in 0..1, found values from {low:.4g} to {high:.4g}; divide by "
-                              "the largest value of their type, such as 255, and replace NaN, or give ir_range")
-        return True
+        sentence = not_levels(low, high, name)
+        if sentence and not (math.isfinite(high - low) and (given or low > 2 or high - low > 2)):
+            raise FusionError(f"{sentence}, or give ir_range")
+        return bool(sentence)
     if values.dtype.kind == "i":
         return True
     return not use_span(valid(values))

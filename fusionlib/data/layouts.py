@@ -120,7 +120,11 @@ def _survey_places(ir, visible, labels, dataset=None, split=""):
     if labels and not bases[2].exists():
         raise FusionError(f"{labels[0]}: expected a folder of labels or a json file of COCO, found nothing; check the "
                           "path")
-    report.root = Path(os.path.commonpath(bases))
+    try:
+        report.root = Path(os.path.commonpath(bases))
+    except ValueError:  # of Windows, whose drives have no folder in common
+        raise FusionError(f"{' and '.join(map(str, bases))}: expected folders on one drive, found several drives; copy "
+                          "them to one") from None
     report.notes += swapped_names(ir, visible)
     sources = [(place, "") for place in labels], [(bases[0], ""), (bases[1], "")]
     dataset, around = dataset or data_set_of(ir), places.base_of(ir.parent)

@@ -13,6 +13,7 @@ from fusionlib.data.image_io import as_tensor, image_size, read_image
 from fusionlib.data.pairs import Pair
 from fusionlib.data.problems import Problem
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.files import absolute
 
 
 def match(fused, ir, visible) -> tuple[dict[Path, Pair], list[str]]:
@@ -75,8 +76,8 @@ def pair_up(places: dict, problems: list[Problem], out=None) -> dict[str, dict[s
     those of the inner one. Returns {name: {role: file}} in order of the names; files without a partner, of a second
     file type, or of one that is not read are added to `problems`. Raises FusionError where a place is no folder.
     """
-    bases = {role: rules.absolute(rules.base_of(place)) for role, place in places.items()}
-    bases |= {None: rules.absolute(out)} if out else {}
+    bases = {role: absolute(rules.base_of(place)) for role, place in places.items()}
+    bases |= {None: absolute(out)} if out else {}
     found, unused = {}, []
     for role, place in places.items():
         inner, of_place = [base for base in bases.values() if bases[role] in base.parents], []
@@ -105,7 +106,7 @@ def pair_up(places: dict, problems: list[Problem], out=None) -> dict[str, dict[s
 
 def data_set_of(ir) -> str:
     """The name of the nearest folder above a place that is not called infrared, train, images, set00 or the like."""
-    parents = rules.absolute(Path(ir).parent).parts[1:]
+    parents = absolute(Path(ir).parent).parts[1:]
     return next((name for name in reversed(parents) if not rules.is_plain(name) and "*" not in name
                  and name.lower() not in rules.INFRARED), "images")
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fusionlib.data.datasets import PERSON, letterbox, people
+from fusionlib.data.annotations import PERSON
+from fusionlib.data.datasets import letterbox, people
 from fusionlib.data.image_io import image_size
 from fusionlib.data.pairs import Pair, load
 from fusionlib.detection.checkpoints import load_yolov5
@@ -64,9 +65,9 @@ def sources_and_results(pair: Pair, size: tuple[int, int], network: FusionNetwor
     images |= {name: build(name).fuse(ir, visible) for name in BASELINES}
     networks = {"fused": (network,)} | ({} if refined is None else {"refined": (refined, text)})
     images |= {name: fuse(each, ir, visible, *texts) for name, (each, *texts) in networks.items()}
-    images = {name: torch.cat(letterbox(image[:1], image[1:], size)[:2]) for name, image in images.items()}
+    images = {name: letterbox(image, size)[0] for name, image in images.items()}
     if reduced_first:
-        small = letterbox(ir, visible, size)[:2]
+        small = letterbox(torch.cat([ir, visible]), size)[0].split([1, 3])
         images |= {f"{name}, reduced first": fuse(each, *small, *texts) for name, (each, *texts) in networks.items()}
     return images
 

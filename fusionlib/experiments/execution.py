@@ -15,9 +15,9 @@ import psutil
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
-import fusionlib
 from fusionlib.experiments.checks import NOT_MET
 from fusionlib.experiments.progress import Progress
+from fusionlib.utils.code import search_path
 
 BAR = "FloatProgressModel"  # of a progress bar in a notebook, between the texts on its left and right
 
@@ -67,10 +67,7 @@ def execute(notebook: Path, copy: Path, settings: dict, time_limit: int, progres
 
     Returns its row for the summary, see `suite.run`.
     """
-    # The kernel imports this package, whichever else is installed.
-    package = str(Path(fusionlib.__file__).parents[1])
-    path = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each not in ("", package)]
-    os.environ["PYTHONPATH"] = os.pathsep.join([package, *path])
+    os.environ["PYTHONPATH"] = search_path()  # of the kernel
     logging.getLogger("papermill").setLevel(logging.ERROR)  # its parser warns of every a = b = None
     cells = nbformat.read(notebook, as_version=4).cells
     progress.begin(notebook.stem, sum(cell.cell_type == "code" for cell in cells) + bool(settings))

@@ -71,8 +71,8 @@ def of_networks(files: Sequence[str | Path] = (), device: str | None = None, ins
         device, instruction: as for `of_method`.
 
     Raises:
-        FusionError: files that are not one of each, an instruction without Text-DFH or with one that reads the features
-            of a language model, or a device that is not there.
+        FusionError: files that are not one of each, an instruction without Text-DFH or the sentence encoder, or with a
+            Text-DFH that reads the features of a language model, or a device that is not there.
     """
     files = [Path(file).expanduser() for file in files] or [pair.WEIGHTS / pair.STAGE_1, pair.WEIGHTS / pair.STAGE_2]
     if len(files) == 1 and files[0].is_dir():
@@ -99,6 +99,7 @@ def of_networks(files: Sequence[str | Path] = (), device: str | None = None, ins
             raise FusionError(f"{kinds['TextDFH']} reads features of {dim} dimensions, those of a language model, and "
                               f"an instruction has {DIM}: fuse without one, or give weights that were trained with "
                               "another back end")
+        pair.require_encoder()
     record = {kind: file_fingerprint(file) for kind, file in kinds.items()}
     return pair.Fuser(pair.fuse_by(lambda: stage_1, lambda: stage_2), {"weights": record})
 

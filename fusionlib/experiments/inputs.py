@@ -13,7 +13,7 @@ from fusionlib.utils.files import absolute
 YOLOV5 = "https://github.com/ultralytics/yolov5/releases/tag/v7.0"
 
 
-def checked_profile(name: str, **overrides) -> Profile:
+def checked_profile(name: str, /, **overrides) -> Profile:
     """As `config.profile`, and the compared methods are known ones, spelled as in `peers`. Raises FusionError."""
     settings = profile(name, **overrides)
     if not {"methods", "train_peers"} & overrides.keys():

@@ -14,7 +14,6 @@ from fusionlib import peers
 from fusionlib.config import checked
 from fusionlib.data.datasets import FusionDataset
 from fusionlib.data.layouts import read
-from fusionlib.data.places import absolute
 from fusionlib.data.splits import Parts, choose, parts
 from fusionlib.experiments.run import Run, fingerprint_pairs, open_run
 from fusionlib.peers.losses import VGG16, Terms
@@ -23,7 +22,7 @@ from fusionlib.peers.peer import Peer
 from fusionlib.peers.recipes import ARCHITECTURE_ONLY, RECIPES, Recipe, architecture_only
 from fusionlib.training.trainer import fit
 from fusionlib.utils.errors import FusionError, print_problems
-from fusionlib.utils.files import file_fingerprint, write_atomically
+from fusionlib.utils.files import absolute, file_fingerprint, write_atomically
 from fusionlib.utils.tensors import serialise
 
 BUDGET = ("epochs", "steps")  # total of all phases
@@ -59,7 +58,8 @@ def train_peer(name: str, data_root: str | Path = "", out: str | Path | None = N
         raise FusionError(f"there is no recipe to train {name!r}: choose among {', '.join(RECIPES)}")
     out = Path(out or fusionlib.ROOT / "data" / "runs" / "peers" / f"{name}.safetensors").expanduser()
     if out.suffix != ".safetensors":
-        raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found another one")
+        raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found "
+                          f"{out.suffix or 'no ending'}; rename it")
     phases = plan(name, settings)
     overrides = {key: value for key, value in settings.items() if key in SETTINGS}
     run = open_run("small", str(data_root), str(out.parent), **overrides)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -64,7 +63,7 @@ def detections(refine: Refine, pairs: Sequence[Pair], size: tuple[int, int], det
                 OTHER: refine(*images, describe(found[other]) or None), NO_TEXT: refine(*images, "")}  # fmt: skip
         ways |= {name: control(*images, found[number]) for name, control in (controls or {}).items()}
         for way, image in ways.items():
-            shown = torch.cat(letterbox(image[:1], image[1:], size)[:2])
+            shown = letterbox(image, size)[0]
             for name, detector in detectors.items():
                 results[name].setdefault(way, []).extend(detect(detector, [shown]))
     return results

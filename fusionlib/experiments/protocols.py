@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from fusionlib.data import datasets
-from fusionlib.data.datasets import PERSON, PairDataset, letterbox, people
-from fusionlib.data.image_io import as_tensor, read_image
-from fusionlib.data.pairs import Pair
+from fusionlib.data.annotations import PERSON
+from fusionlib.data.datasets import PairDataset, letterbox, people
+from fusionlib.data.matching import load_fused
+from fusionlib.data.pairs import Pair, load
 from fusionlib.detection.bootstrap import number_of, paired
 from fusionlib.detection.checkpoints import load_yolov5, save_yolov5
 from fusionlib.detection.detectors import UltralyticsDetector, class_indices, detect
@@ -31,11 +31,12 @@ from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import file_fingerprint, fingerprint
 
 BATCH = 4  # of retraining: small, for many steps on few images
+SOURCES = "infrared", "visible"  # as `load` returns them
 
 
 def sources(run: Run) -> list[Method]:
     """Infrared alone and visible alone as methods, whose images are the files of the pairs."""
-    return [Method(name, "source", run.stage(f"methods/{name}").folder) for name in ("infrared", "visible")]
+    return [Method(name, "source", run.stage(f"methods/{name}").folder) for name in SOURCES]
 
 
 class MethodImages(PairDataset):
@@ -51,11 +52,14 @@ class MethodImages(PairDataset):
         self.truths, self.ignore = truths(pairs, size), ignored(pairs, size)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # no other pair replaces one that is unreadable
-        return torch.cat(self.images(index, self._read)), self.truths[index], self.ignore[index]
+        return self.stored(index, self._read) / 255, self.truths[index], self.ignore[index]
 
     def _read(self, pair):
-        image = as_tensor(read_image(self.method.image_path(pair))).expand(3, -1, -1)
-        return letterbox(image[:1], image[1:], self.size)[:2]  # which takes two images of one size
+        if self.method.name in SOURCES:  # in the range in which every other method sees it
+            image = load(pair)[SOURCES.index(self.method.name)]
+        else:
+            image = load_fused(self.method.image_path(pair), pair)
+        return letterbox(image.expand(3, -1, -1), self.size)[:1]
 
 
 def truths(pairs: Sequence[Pair], size: tuple[int, int]) -> list[Tensor]:
@@ -133,8 +137,9 @@ def retrain(train: MethodImages, validation: MethodImages, weights: Path, run: R
     if not len(train) or not any(map(len, validation.truths)):
         raise FusionError(f"a detector is retrained on labelled pairs and chosen by others with people in them, found "
                           f"{len(train)} and {len(validation)}: add labels, or set detection_datasets to others.")
-    images = [[pair.label, file_fingerprint(each.method.image_path(pair)), boxes.tolist(), regions.tolist()]
-              for each in (train, validation) for pair, boxes, regions in zip(each.pairs, each.truths, each.ignore)]
+    images = [[pair.label, file_fingerprint(each.method.image_path(pair)), pair.ir_range, boxes.tolist(),
+               regions.tolist()] for each in (train, validation)
+              for pair, boxes, regions in zip(each.pairs, each.truths, each.ignore)]
     stage = run.stage(
         train.method.folder / "detector", train_detector, MethodImages, images=fingerprint([len(train), *images]),
         weights=file_fingerprint(weights), batch=BATCH, amp=settings.amp, **settings.part("detector_", "detect_size"),

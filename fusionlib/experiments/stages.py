@@ -21,12 +21,11 @@ from fusionlib.detection.checkpoints import load_yolov5
 from fusionlib.experiments.run import Run, Stage, fingerprint_pairs, network_of
 from fusionlib.feedback.querying import QUESTION, ask, write_assignment
 from fusionlib.feedback.store import Answer, LazyFeatures, answers_with_sides, open_store
-from fusionlib.feedback.views import CAPTION, VIEWS, WithSources
+from fusionlib.feedback.views import CAPTION, WithSources
 from fusionlib.inference.network import fuse_pairs, read_fused
 from fusionlib.training.fusion import train_fusion_network
 from fusionlib.training.text_dfh import train_text_dfh
 from fusionlib.utils.devices import best_device
-from fusionlib.utils.errors import FusionError
 from fusionlib.utils.files import absolute, file_fingerprint, fingerprint
 
 #: The question about medical images; the paper's only question is about pedestrians.
@@ -103,15 +102,14 @@ def fused_images(stage: Stage, pairs: Sequence[Pair], texts: Sequence[Tensor] | 
 def feedback(run: Run, responder, question: str = QUESTION) -> list[Answer]:
     """Ask a back end (`feedback.make`) about the fused image of each of `run.parts.asked` (paper 3.3, notebook 03)."""
     pairs, fusion = run.parts.asked, run.finished("02_fusion_network")
-    if (views := run.profile.views) not in VIEWS:
-        raise FusionError(f"views must be one of {', '.join(VIEWS)}, but is {views!r}")
     stage = run.stage(
-        "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend, views=views,
-        model=responder.model, revision=responder.revision, settings=responder.settings, encoder=responder.encoder,
+        "03_mllm_feedback", ask, fusion=fusion.fingerprint, question=question, backend=run.profile.backend,
+        views=run.profile.views, model=responder.model, revision=responder.revision, settings=responder.settings,
+        encoder=responder.encoder,
     )
     store, labels = open_store(run.folder / "answers"), [pair.label for pair in pairs]
     images = fused_images(fusion, pairs)
-    if views == "all":
+    if run.profile.views == "all":
         images, question = WithSources(images, pairs), CAPTION + question
     answers = ask(images, responder, question, store, labels)
     with stage.alone():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NOTEBOOKS = fusionlib.ROOT / "notebooks"
 TIME_LIMIT = {"quick": 900, "small": 5400, "shipped": 14400, "paper": 14 * 86400}  # seconds for one cell
 PLACES = ("ir", "visible", "labels")  # parameters of notebook 01
+ARGUMENTS = ("profile", "data_root", "out")  # parameters of the notebooks that `run` sets by its own
 WEIGHTS = ("detector", "held_out_detector")  # names, or paths
 PROFILE_SETTINGS = {field.name for field in fields(Profile)[1:]}  # without its name
 
@@ -102,6 +103,9 @@ def settings_of(profile: str, data_root: str = "", out: str = "", settings: dict
         raise FusionError(f"profile must be one of {', '.join(PROFILES)}, but is {profile!r}")
     settings = dict(settings or {})
     defaults = {name: value for notebook in select(()) for name, value in parameters(notebook).items()}
+    names = PROFILE_SETTINGS.union(defaults) - set(ARGUMENTS)  # of all notebooks: it is repeated with fewer of them
+    if unknown := [name for name in settings if name not in names]:
+        raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(names))}")
     for name, value in settings.items():
         if name in defaults and name not in PROFILE_SETTINGS:
             settings[name] = checked(name, value, type(defaults[name]))
@@ -109,9 +113,6 @@ def settings_of(profile: str, data_root: str = "", out: str = "", settings: dict
             settings[name] = str(absolute(str(value)))
     settings |= {name: str(absolute(place)) for name, place in {"data_root": data_root, "out": out}.items() if place}
     settings |= {} if profile == "quick" else {"profile": profile}
-    names = PROFILE_SETTINGS.union(defaults)  # of all notebooks: a command is repeated with fewer of them
-    if unknown := [name for name in settings if name not in names]:
-        raise FusionError(f"no notebook has the parameter {', '.join(unknown)}; there are {', '.join(sorted(names))}")
     values = {name: value for name, value in settings.items() if name in PROFILE_SETTINGS}
     inputs.checked_profile(profile, **values)  # before anything is run
     return settings

@@ -60,7 +60,7 @@ BACKENDS = {name: functools.partial(_build, name, class_name) for name, class_na
 }.items()}
 
 
-def make(name: str, **options):
+def make(name: str, /, **options):
     """Make the back end of this name, for `ask`.
 
     Args:

@@ -1,12 +1,13 @@
 """Which damages of `fusionlib.data.degradation` an infrared and a visible image show, and how strong they are.
 
-No model of language looks at the images: nineteen measurements are weighed by one linear classifier for each damage and
+No language model looks at the images: nineteen measurements are weighed by a network of one hidden layer for each
 modality. A threshold on one measurement will not do: rain, snow, noise and fine texture all are bright detail, haze and
 blur both weaken it, and only several measurements together tell them apart. `fusionlib.experiments.damage_detection`
-fits the classifiers to damaged training pairs and counts their mistakes; weights/damage_analysis.json holds them.
+fits the networks to damaged training pairs and counts their mistakes; weights/damage_analysis.json holds them.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -89,7 +90,8 @@ def detect(ir: Tensor, visible: Tensor) -> list[tuple[str, str, float]]:
     Args: ir, visible: [1|3,H,W] in 0..1, of at least 32x32 pixels; they need not be registered.
 
     The list has the form that `data.degradation.degrade` takes, in its order of damages, visible before infrared; it is
-    empty for a pair without damage. Below a level of about .3, most damages are missed. Raises FusionError.
+    empty for a pair without damage. Below a level of about .3, most damages are missed; overexposure is never reported,
+    since it cannot be told from bright scenes. Raises FusionError.
     """
     return [(name, modality, level) for modality, image in (("visible", visible), ("ir", ir))
             for name, level in detect_in(image, modality)]  # fmt: skip
@@ -97,11 +99,20 @@ def detect(ir: Tensor, visible: Tensor) -> list[tuple[str, str, float]]:
 
 def detect_in(image: Tensor, modality: str) -> list[tuple[str, float]]:
     """The damages (name in DEGRADATIONS, estimated level in 0..1) that one image shows; see `measure` for arguments."""
-    measured, classifiers = measure(image, modality), _classifiers()[modality]
-    values = standardise(measured, classifiers["mean"], classifiers["deviation"])
-    estimates = {name: float(values @ weights["level"]) for name, weights in classifiers["damages"].items()
-                 if values @ weights["presence"] > 0}  # fmt: skip
-    return [(name, min(level, 1.0)) for name, level in estimates.items() if level >= LOWEST]
+    measured, classifier = measure(image, modality), _classifiers()[modality]
+    presence, level = score(classifier, standardise(measured, classifier["mean"], classifier["deviation"]))
+    return [(name, min(float(each), 1.0)) for name, there, each in zip(classifier["damages"], presence > 0, level)
+            if there and each >= LOWEST]  # fmt: skip
+
+
+def score(layers: Mapping[str, np.ndarray], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Presence, above 0 where a damage is there, and level of D damages: values [...,20] -> two [...,D].
+
+    layers: "hidden" [H,20], "presence" and "level" [D,H+1]; the last column of each is the constant.
+    """
+    hidden = np.tanh(values @ layers["hidden"].T)
+    hidden = np.concatenate([hidden, np.ones_like(hidden[..., :1])], -1)
+    return hidden @ layers["presence"].T, hidden @ layers["level"].T
 
 
 def standardise(measured: Measurements, mean, deviation) -> np.ndarray:
@@ -220,13 +231,10 @@ def _sectors(size):
 
 @lru_cache(1)
 def _classifiers():
-    """{modality: {"mean", "deviation", "damages": {name: {"presence", "level"}}}}, arrays in the order of fields."""
+    """{modality: {"damages": names, "mean" and "deviation" in the order of fields, and the layers of `score`}}."""
     stored = json.loads(CLASSIFIERS.read_text("utf-8"))["classifiers"]
-    arrays = {modality: {key: np.array(of[key]) for key in ("mean", "deviation")} for modality, of in stored.items()}
-    for modality, of in stored.items():
-        arrays[modality]["damages"] = {name: {key: np.array(row) for key, row in weights.items()}
-                                       for name, weights in of["damages"].items()}  # fmt: skip
-    return arrays
+    return {modality: {key: of[key] if key == "damages" else np.array(of[key]) for key in of}
+            for modality, of in stored.items()}  # fmt: skip
 
 
 def _log(value, offset=0.001):

@@ -8,7 +8,7 @@ from fusionlib.data import common_range
 from fusionlib.data.image_types import to_image, to_infrared
 from fusionlib.data.infrared import Reading
 from fusionlib.inference.folder import pairs_of
-from fusionlib.inference.pair import VIDEO_SUFFIXES, advice, check_settings, register
+from fusionlib.inference.pair import VIDEO_SUFFIXES, advice, check_settings, register, require_text_dfh
 from fusionlib.utils.errors import FusionError, print_problems
 
 
@@ -26,6 +26,7 @@ def advise_files(ir, visible, out=None, *, align: str | None = None, ir_range=No
         FusionError: invalid settings, videos, no common name, or nothing that can be read.
     """
     check_settings("auto", align)
+    require_text_dfh()
     pairs, unmatched = pairs_of(ir, visible, Path(out).expanduser() if out else None)
     if pairs[0][2].suffix.lower() in VIDEO_SUFFIXES:
         raise FusionError(f"{visible}: expected images, found a video; take a frame of each, since the advice of auto "

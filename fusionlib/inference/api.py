@@ -1,6 +1,7 @@
 """`fusionlib.fuse`, for images, batches, folders and videos."""
 
 import warnings
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from fusionlib.data.image_io import Picture
 from fusionlib.data.image_types import raw_values, to_image, to_infrared
 from fusionlib.data.infrared import Reading
-from fusionlib.inference.pair import VIDEO_SUFFIXES, check_settings, fuse_pair
+from fusionlib.inference.pair import VIDEO_SUFFIXES, check_settings, fuse_pair, require_text_dfh
 from fusionlib.utils.errors import FusionError
 
 
@@ -49,6 +50,9 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
             false colours, black-hot, or narrower than the visible image; 16 bits of the visible image are hardly used.
     """
     if out is not None:
+        if wrong := [image for image in (ir, visible) if not isinstance(image, str | PathLike)]:
+            raise FusionError(f"out: expected paths of images, folders or videos, found {type(wrong[0]).__name__}; "
+                              "leave out= away and write the result by fusionlib.data.write_image")
         from fusionlib.inference.folder import fuse_files
 
         return fuse_files(ir, visible, out, instruction, align=align, ir_range=ir_range, invert_ir=invert_ir)
@@ -59,6 +63,8 @@ def fuse(ir, visible, instruction: str | None = None, *, align: str | None = Non
             raise FusionError(f"{image}: expected an image, found a {found}; give two {found}s, and with out=FOLDER "
                               "the folder to write to")
     check_settings(instruction, align)
+    if instruction is not None:
+        require_text_dfh()
     reading = Reading(ir_range, bool(invert_ir))
     batch = isinstance(visible, Tensor) and visible.ndim == 4
     if batch and not (isinstance(ir, Tensor) and ir.ndim == 4 and len(ir) == len(visible) > 0):

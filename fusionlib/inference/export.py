@@ -49,7 +49,8 @@ def export(path: str | Path, network: FusionNetwork | None = None) -> Path:
     """
     path = Path(path).expanduser()
     if path.suffix not in WRITERS:
-        raise FusionError(f"{path}: expected a file name that ends in {' or '.join(WRITERS)}, found another one")
+        raise FusionError(f"{path}: expected a file name that ends in {' or '.join(WRITERS)}, found "
+                          f"{path.suffix or 'no ending'}; rename it")
     model = ColourFusion(copy.deepcopy(network or pair.fusion_network())).cpu().eval()
     with tempfile.TemporaryDirectory() as folder:
         unchecked = Path(folder) / path.name

@@ -18,7 +18,16 @@ from tqdm.auto import tqdm
 from fusionlib.data import common_range
 from fusionlib.data.infrared import BLACK_HOT, Reading, range_words
 from fusionlib.data.matching import match_names, swapped_names
-from fusionlib.inference.pair import STAGE_1, STAGE_2, VIDEO_SUFFIXES, WEIGHTS, Fuser, check_settings, fuse_pair
+from fusionlib.inference.pair import (
+    STAGE_1,
+    STAGE_2,
+    VIDEO_SUFFIXES,
+    WEIGHTS,
+    Fuser,
+    check_settings,
+    fuse_pair,
+    require_text_dfh,
+)
 from fusionlib.inference.pair_files import EVERY, FIRST, Result, Sample, fuse_to_file
 from fusionlib.inference.parallel import in_order
 from fusionlib.inference.video import fuse_video
@@ -57,6 +66,8 @@ def fuse_files(ir, visible, out, instruction: str | None = None, *, align: str |
             is a file of another kind or cannot be written.
     """
     check_settings(instruction, align)
+    if instruction is not None and fuser is None:
+        require_text_dfh()
     reading = Reading(ir_range, bool(invert_ir))
     out, results, kept = Path(out).expanduser(), {}, 0  # by number: fused image, problem, notes
     pairs, unmatched = pairs_of(ir, visible, out)

@@ -150,16 +150,23 @@ def advice(infrared: Tensor, colour: Tensor) -> str | None:
 
 
 def check_settings(instruction, align) -> None:
-    """FusionError for an invalid instruction or alignment, or one that the installation does not support."""
+    """FusionError for an instruction or an alignment that is none."""
     if align is not None and align not in registration.METHODS:
         raise FusionError(f"align must be one of {', '.join(registration.METHODS)}, or None, but is {align!r}")
-    if instruction is None:
-        return
-    if not isinstance(instruction, str) or not instruction.strip():
+    if instruction is not None and not (isinstance(instruction, str) and instruction.strip()):
         raise FusionError(f'instruction must be None, "auto" or a text on what to change, but is {instruction!r}')
+
+
+def require_text_dfh() -> None:
+    """FusionError where this package cannot follow an instruction: without the weights of Text-DFH or its encoder."""
     if not (WEIGHTS / STAGE_2).is_file():
         raise FusionError("This version of the package has weights of stage 1 alone, and an instruction needs those of "
                           "Text-DFH: leave it out, or train Text-DFH on your data by notebook 04")
+    require_encoder()
+
+
+def require_encoder() -> None:
+    """FusionError where the sentence encoder that an instruction needs is not installed."""
     from fusionlib.feedback.text_encoder import encoder_name
 
     if encoder_name() != ENCODER:

@@ -97,8 +97,8 @@ class MultiscaleFusionLoss(nn.Module):
     L_ssim = 1 - the mean SSIM of F with both sources.
     """
 
-    def __init__(self, intensity: float = 0.5, edge: float = 1.0, structure: float = 0.2,
-                 scales: Sequence[float] = (4, 2, 2), gain: float = 1.12):
+    def __init__(self, intensity: float = 0.5, edge: float = 1.0, structure: float = 0.4,
+                 scales: Sequence[float] = (4, 2, 2), gain: float = 1.1):
         super().__init__()
         self.intensity, self.edge, self.structure = intensity, edge, structure
         self.scales, self.gain = tuple(scales), gain
@@ -127,8 +127,8 @@ class MultiscaleFusionLoss(nn.Module):
 FUSION_LOSSES = {"paper": FusionLoss, "multiscale": MultiscaleFusionLoss}
 
 
-def fusion_loss(name: str, **weights: float) -> FusionLoss | MultiscaleFusionLoss:
-    """The loss called `name`, a key of `FUSION_LOSSES`, with its arguments; raises FusionError for another name."""
+def fusion_loss(name: str) -> FusionLoss | MultiscaleFusionLoss:
+    """The loss called `name`, a key of `FUSION_LOSSES`; raises FusionError for another name."""
     if name not in FUSION_LOSSES:
         raise FusionError(f"fusion_loss must be one of {', '.join(FUSION_LOSSES)}, but is {name!r}")
-    return FUSION_LOSSES[name](**weights)
+    return FUSION_LOSSES[name]()

@@ -119,8 +119,9 @@ def train_scene_detector(out: str | Path | None = None, scenes: int = 600, epoch
     Returns:
         Validation measures of the written detector.
     """
-    if out and Path(out).suffix != ".safetensors":
-        raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found another one")
+    if out and (suffix := Path(out).suffix) != ".safetensors":
+        raise FusionError(f"{out}: expected the name of a file that ends in .safetensors, found "
+                          f"{suffix or 'no ending'}; rename it")
     folder = (Path(out).parent if out else fusionlib.ROOT / "data" / "runs") / "scene_detector"
     with writing(folder):  # before anything is rendered
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,12 +29,6 @@ def new_network(settings: Profile) -> FusionNetwork:
     return network
 
 
-def new_loss(settings: Profile) -> nn.Module:
-    """The loss of stage 1 as the profile says: `fusion_loss`, and of "multiscale" `fusion_loss_ssim` and `_gain`."""
-    options = {"structure": settings.fusion_loss_ssim, "gain": settings.fusion_loss_gain}
-    return fusion_loss(settings.fusion_loss, **(options if settings.fusion_loss == "multiscale" else {}))
-
-
 def train_fusion_network(
     train: Sequence[Pair], validation: Sequence[Pair], folder: Path, settings: Profile
 ) -> FusionNetwork:
@@ -57,7 +51,8 @@ def train_fusion_network(
         )
     set_seed(settings.seed)
     # In this order of the values in memory, a step takes about two thirds of the time.
-    network, loss = new_network(settings).to(memory_format=torch.channels_last), new_loss(settings)
+    network = new_network(settings).to(memory_format=torch.channels_last)
+    loss = fusion_loss(settings.fusion_loss)
 
     def losses(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(model(batch["ir"], batch["y"]), batch["ir"], batch["y"])

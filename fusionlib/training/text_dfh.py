@@ -14,8 +14,8 @@ from fusionlib.data.pairs import Pair
 from fusionlib.detection.yolov5 import YOLOv5
 from fusionlib.models import weights
 from fusionlib.models.fusion_network import FusionNetwork
+from fusionlib.models.losses import fusion_loss
 from fusionlib.models.text_dfh import TextGuidedFusion
-from fusionlib.training.fusion import new_loss
 from fusionlib.training.instructions import InstructionDataset, encoded_instructions
 from fusionlib.training.objectives import DetectionObjective, FusionObjective, InstructionObjective, refine
 from fusionlib.training.restoration import RestorationSamples, damage_pairs
@@ -72,11 +72,12 @@ def train_text_dfh(
     instructions = encoded_instructions(train[1][0].shape[1]) if settings.instruction_steps else {}
     set_seed(settings.seed)
     model = TextGuidedFusion(network, train[1][0].shape[1], settings.variant)
+    loss = fusion_loss(settings.fusion_loss)
     if detector:
-        objective = DetectionObjective(detector, settings.fidelity, new_loss(settings), settings.dfh_other_classes)
+        objective = DetectionObjective(detector, settings.fidelity, loss, settings.dfh_other_classes)
         dataset, size = partial(DetectionDataset, crops=settings.dfh_crops), settings.detect_size
     else:
-        objective, dataset = FusionObjective(new_loss(settings)), SliceDataset
+        objective, dataset = FusionObjective(loss), SliceDataset
         size = tuple(map(max, zip(*(image_size(pair.ir) for pair in (*train[0], *validation[0])))))
     samples = [dataset(pairs, size=size, text=text, seed=settings.seed, train=number == 0, sided=sided)
                for number, (pairs, text) in enumerate((train, validation))]  # fmt: skip

@@ -1,7 +1,8 @@
-"""Digest of the code that a result depends on, found by following imports."""
+"""The code of this package: the digest of what a result depends on, and where other processes import it from."""
 
 import ast
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def code_of(*entries: Callable) -> str:
             visited.add(path)
             queue += _imported(path)
     return fingerprint([[path.relative_to(PACKAGE).as_posix(), file_fingerprint(path)] for path in sorted(visited)])
+
+
+def search_path() -> str:
+    """The PYTHONPATH with which another process imports this copy of the package, whichever else is installed."""
+    package = str(PACKAGE.parent)
+    others = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each not in ("", package)]
+    return os.pathsep.join([package, *others])
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +13,9 @@ from pathlib import Path
 
 import nbformat
 
-import fusionlib
+from fusionlib.utils.code import search_path
 from fusionlib.utils.errors import FusionError
+from fusionlib.utils.terminal import termination_as_interrupt
 
 START = 120  # seconds for the server to start, which takes five on an idle machine
 ADDRESS = "127.0.0.1"
@@ -48,23 +48,21 @@ def serve(folder: str | Path, port: int = 0, open_page: bool = False) -> None:
         nbformat.write(_notebook(path), notebook)
         command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}", f"--token={token}",
                    f"--Voila.ip={ADDRESS}", "--Voila.port_retries=0", "--show_tracebacks=True"]  # fmt: skip
-        # So that the kernel imports this copy of fusionlib.
-        search = os.pathsep.join(filter(None, [str(fusionlib.ROOT), os.environ.get("PYTHONPATH")]))
-        with open(log, "w") as output:
-            server = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": search})
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C, so that the server ends, too
-        try:
-            _wait(server, port, log)
-            address = f"http://{ADDRESS}:{port}/?token={token}"
-            print(f"The viewer: {address}\nCtrl+C ends it.", flush=True)
-            if open_page and (sys.platform != "linux" or os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}):
-                webbrowser.open(address)  # not one in the terminal, which would take the place of this text
-            server.wait()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            server.terminate()
-            server.wait()
+        with open(log, "w") as output, termination_as_interrupt():  # so that the server ends, too
+            environment = {**os.environ, "PYTHONPATH": search_path()}  # of the server and its kernel
+            server = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            try:
+                _wait(server, port, log)
+                address = f"http://{ADDRESS}:{port}/?token={token}"
+                print(f"The viewer: {address}\nCtrl+C ends it.", flush=True)
+                if open_page and (sys.platform != "linux" or os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}):
+                    webbrowser.open(address)  # not one in the terminal, which would take the place of this text
+                server.wait()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                server.terminate()
+                server.wait()
 
 
 def _notebook(folder: Path) -> nbformat.NotebookNode:

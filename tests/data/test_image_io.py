@@ -10,6 +10,7 @@ from PIL import Image
 from fusionlib.data.image_io import (
     LazyImages,
     Picture,
+    as_tensor,
     decode_image,
     image_size,
     is_eight_bit,
@@ -17,6 +18,8 @@ from fusionlib.data.image_io import (
     stated_size,
     write_image,
 )
+from fusionlib.data.image_types import to_image
+from fusionlib.data.infrared import to_plane
 from fusionlib.data.places import find_images
 from fusionlib.utils.errors import FusionError
 
@@ -94,6 +97,13 @@ def test_nothing_is_decoded_before_the_header_is_looked_at(tmp_path, monkeypatch
             read(path)
 
 
+def test_a_turned_tiff_has_the_size_of_the_upright_image(tmp_path):
+    path, image = tmp_path / "a.tif", np.arange(600, dtype=np.uint8).reshape(20, 30)
+    Image.fromarray(image).save(path, tiffinfo={274: 6})
+    assert image_size(path) == stated_size(path.read_bytes(), path) == (30, 20)
+    np.testing.assert_array_equal(read_image(path), np.rot90(image, 3))
+
+
 def test_large_images_of_cameras_are_read(tmp_path):
     """Of noise, and uncompressed; a small black one is no forgery."""
     noise = np.random.default_rng(0).integers(256, size=(3000, 3000), dtype=np.uint8)
@@ -103,6 +113,18 @@ def test_large_images_of_cameras_are_read(tmp_path):
     assert is_eight_bit(tmp_path / "noise.png")
     write_image(tmp_path / "deep.png", noise[:9, :9].astype(np.uint16) * 257)
     assert not is_eight_bit(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize(("read", "more"), [(as_tensor, ""), (to_image, ""), (to_plane, ", or give ir_range")])
+def test_floats_beyond_0_to_1_are_told_alike(read, more):
+    image = np.linspace(0, 1.0005, 12, dtype=np.float32).reshape(3, 4)
+    read(image, "x")  # rounded
+    sentence = ("x: expected floats in 0..1, found values from {}; divide by the largest value of their type, such as "
+                "255, and replace NaN")  # fmt: skip
+    for wrong, values in ((image * 1.5, "0 to 1.501"), (image - 0.5, "-0.5 to 0.5005"), (image * np.nan, "nan to nan")):
+        with pytest.raises(FusionError) as raised:
+            read(wrong, "x")
+        assert str(raised.value) == sentence.format(values) + more
 
 
 def test_what_a_format_cannot_hold(tmp_path):

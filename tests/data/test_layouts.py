@@ -160,6 +160,18 @@ def test_any_two_folders(tmp_path):
         pair_folders(tmp_path / "cam1", tmp_path / "cam3")
 
 
+def test_two_folders_on_two_drives_are_told(tmp_path, monkeypatch):
+    def of_windows(paths):
+        raise ValueError("Paths don't have the same drive")
+
+    for folder in ("cam1", "cam2"):
+        pictures(tmp_path / folder, "a.png")
+    monkeypatch.setattr("fusionlib.data.layouts.os.path.commonpath", of_windows)
+    both = f"{tmp_path / 'cam1'} and {tmp_path / 'cam2'}"
+    with pytest.raises(FusionError, match=f"^{both}: expected folders on one drive, found several drives; copy them"):
+        pair_folders(tmp_path / "cam1", tmp_path / "cam2")
+
+
 def test_two_folders_or_a_data_root(tmp_path, capsys):
     pictures(tmp_path / "cam1", "a.png")
     pictures(tmp_path / "cam2", "a.png")

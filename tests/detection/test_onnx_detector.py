@@ -294,6 +294,6 @@ def test_yolox_nano_finds_people_as_measured_before(shared):
     assert len(pairs) == 39
     detector, size = load_detector(weights), (512, 640)
     assert (detector.layout, detector.size, len(detector.names)) == ("yolox", (416, 416), 80)
-    found = detect(detector, (letterbox(*load(pair), size)[1] for pair in pairs))
+    found = detect(detector, (letterbox(load(pair)[1], size)[0] for pair in pairs))
     result = measure(found, [people(pair, size) for pair in pairs], heights={})
     assert result["boxes"] == 221 and result["mAP@.5"] == pytest.approx(0.438, abs=0.015)

@@ -11,12 +11,20 @@ from fusionlib.data.synthetic import scene
 from fusionlib.experiments import damage_detection
 from fusionlib.experiments.damage_detection import confusion, detections, fit, refit
 from fusionlib.feedback import damage_analysis
+from fusionlib.feedback.damage_analysis import Measurements
 from fusionlib.utils.errors import FusionError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(damage_detection, "STEPS", 800)
+        yield
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    return read(scene.write(tmp_path_factory.mktemp("scenes"), 4, 0, seed=3, size=(128, 160))).pairs
+    return read(scene.write(tmp_path_factory.mktemp("scenes"), 8, 0, seed=3, size=(128, 160))).pairs
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +41,30 @@ def test_a_fit_finds_the_strong_damages_of_its_own_pairs(pairs, fitted, tmp_path
         found = confusion(detections(pairs, levels=(1,)))
     finally:
         damage_analysis._classifiers.cache_clear()
-    right = [row[damage] for (_, damage, _), row in found.iterrows() if damage != "none"]
-    assert len(right) == 14 and np.mean(right) > 0.9
+    right = {(modality, damage): row[damage] for (modality, damage, _), row in found.iterrows() if damage != "none"}
+    learned = [(modality, damage) for modality, of in fitted["classifiers"].items() for damage in of["damages"]]
+    assert len(right) == 14 and len(learned) >= 12 and np.mean([right[each] for each in learned]) > 0.9
+    assert all(found == 0 for each, found in right.items() if each not in learned)
     assert found.xs("none", level="damage")["any"].max() <= 0.25
+
+
+def test_a_damage_that_cannot_be_told_is_left_out(pairs, monkeypatch):
+    """With samples whose measurements say nothing about haze, and all about the other damages."""
+    random, rows = np.random.default_rng(0), {"ir": [], "visible": []}
+    for modality, samples in rows.items():
+        names = [name for name, of in damage_detection.KINDS if of == modality]
+        for number in range(400):
+            damages = {names[number % len(names)]: 0.9} if number % 2 else {}
+            values = random.normal(size=19)
+            for place, name in enumerate(names):
+                values[place] += 8 * (name in damages and name != "haze")
+            samples.append((number % 8, Measurements(*values), damages))
+    monkeypatch.setattr(damage_detection, "_samples", lambda *_: rows)
+    found = fit(pairs)["classifiers"]
+    assert found["ir"]["damages"] == [name for name, of in damage_detection.KINDS if of == "ir"]
+    assert found["visible"]["damages"] == [name for name, of in damage_detection.KINDS
+                                           if of == "visible" and name != "haze"]
+    assert len(found["visible"]["presence"]) == len(found["visible"]["level"]) == 8
 
 
 def test_a_fit_is_a_function_of_pairs_and_seed(pairs, fitted):
@@ -44,12 +73,17 @@ def test_a_fit_is_a_function_of_pairs_and_seed(pairs, fitted):
     assert fitted["measurements"] == shipped["measurements"] and fitted.keys() == shipped.keys()
 
 
-def test_the_logistic_regression_has_the_known_solution():
-    """One feature that is 0 or 1: the probabilities are the fractions, up to a small penalty."""
-    feature, present = np.repeat([0.0, 1.0], 100), np.repeat([False, True, False, True], (80, 20, 30, 70))
-    slope, constant = damage_detection._logistic(np.stack([feature, np.ones(200)], 1), present, np.ones(200))
-    assert constant == pytest.approx(np.log(20 / 80), abs=0.02)
-    assert slope + constant == pytest.approx(np.log(70 / 30), abs=0.02)
+def test_the_network_learns_what_no_line_divides():
+    """Present where exactly one of two values is positive, at a level that the third one gives."""
+    values = np.random.default_rng(0).uniform(-2, 2, (2000, 4))
+    values[:, 3] = 1
+    there = values[:, :1] * values[:, 1:2] < 0
+    levels = there * (0.5 + 0.2 * values[:, 2:3])
+    layers = damage_detection._train(values[:1000], levels[:1000], seed=0)
+    presence, level = damage_analysis.score(layers, values[1000:])
+    assert ((presence > 0) == there[1000:]).mean() > 0.97
+    assert np.abs(level - levels[1000:])[there[1000:]].mean() < 0.03
+    assert layers["hidden"].shape == (damage_detection.HIDDEN, 4) and presence.shape == (1000, 1)
 
 
 def test_every_case_is_counted_once(pairs, monkeypatch):

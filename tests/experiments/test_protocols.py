@@ -9,8 +9,9 @@ import torch
 from random_boxes import scenes
 
 from fusionlib.config import profile
+from fusionlib.data.datasets import letterbox
 from fusionlib.data.image_io import read_image, write_image
-from fusionlib.data.pairs import Pair
+from fusionlib.data.pairs import Pair, load
 from fusionlib.detection import YOLOv5, detect, load_yolov5, paired, save_yolov5
 from fusionlib.experiments import Method, protocols
 from fusionlib.experiments.protocols import MethodImages
@@ -84,6 +85,22 @@ def test_images_of_a_method(run, pairs):
     assert square.shape == (3, 32, 64) and boxes.tolist() == (pairs[3].boxes[:1] / 4).tolist()
 
 
+def test_radiometric_images_are_in_the_range_of_their_data_set(run, pairs):
+    """As every other method reads them; a fused image must be of the size of its pair."""
+    pair = replace(pairs[0], ir_range=(6900.0, 7800.0))
+    write_image(pair.ir, 7000 + 2 * read_image(pair.ir).astype(np.uint16))
+    plane, colour = load(pair)
+    infrared, visible = protocols.sources(run)
+    for method, image in ((infrared, plane.expand(3, -1, -1)), (visible, colour)):
+        found, _, _ = MethodImages(method, [pair], SIZE)[0]
+        torch.testing.assert_close(found, letterbox(image, SIZE)[0], atol=0.51 / 255, rtol=0)
+    assert plane.min() > 0.1 and plane.max() < 0.7  # as raw values, all would be .11
+    fused = mean(run)
+    write_image(fused.image_path(pair), np.zeros((9, 9), np.uint8))
+    with pytest.raises(FusionError, match="expected 192x128 like its infrared source"):
+        MethodImages(fused, [pair], SIZE)[0]
+
+
 def test_stock_is_the_detector_on_each_image(run, pairs, weights, capsys):
     detector, calls = load_yolov5(weights), []
     nothing = Method("TextIF", "no weights: somewhere")
@@ -140,6 +157,9 @@ def test_retrained_detectors_are_kept(run, pairs, weights, monkeypatch):
     other = replace(run, profile=replace(run.profile, detector_epochs=1))
     protocols.retrained(methods[1:2], pairs[:5], pairs[5:7], pairs[7:], weights, other)
     assert len(trainings) == 2
+    ranged = [replace(pair, ir_range=(0.0, 100.0)) for pair in pairs]
+    protocols.retrained(methods[1:2], ranged[:5], ranged[5:7], ranged[7:], weights, other)
+    assert len(trainings) == 3
 
 
 def test_an_interrupted_retraining_goes_on(run, pairs, weights, monkeypatch):

@@ -79,7 +79,8 @@ def test_onnx_says_what_it_needs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("network.pth", r"network.pth: expected a file name that ends in \.pt2 or \.onnx"),
+    ("network.pth", r"network.pth: expected a file name that ends in \.pt2 or \.onnx, found \.pth; rename it"),
+    ("network", r"network: expected a file name that ends in \.pt2 or \.onnx, found no ending; rename it"),
     ("file/x.pt2", r"file/x.pt2: cannot be written \("),
 ])
 def test_wrong_places_are_refused(tmp_path, name, message):

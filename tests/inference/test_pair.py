@@ -419,6 +419,13 @@ def test_folders_are_fused_through_the_same_door(arrays, tmp_path):
     np.testing.assert_array_equal(read_image(written[0]), fl.fuse(*arrays))
 
 
+def test_images_in_memory_are_not_written_by_out(arrays, paths, tmp_path):
+    for images in (arrays, (paths[0], arrays[1])):
+        with pytest.raises(FusionError, match=r"^out: expected paths .*, found ndarray; .* by fusionlib\.data\.write"):
+            fl.fuse(*images, out=tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_a_real_pair(shared):
     pair = fl.data.read(shared / "data" / "RoadScene").pairs[0]
     ir, visible = (read_image(path) for path in (pair.ir, pair.visible))

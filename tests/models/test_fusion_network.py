@@ -187,7 +187,6 @@ def test_multiscale_loss_of_small_images():
 
 def test_losses_by_name():
     assert type(fusion_loss("paper")) is FusionLoss and type(fusion_loss("multiscale")) is MultiscaleFusionLoss
-    assert fusion_loss("multiscale", structure=0.4).structure == 0.4
     with pytest.raises(FusionError, match="fusion_loss must be one of paper, multiscale, but is 'l2'"):
         fusion_loss("l2")
 

@@ -206,7 +206,8 @@ def test_two_folders_in_place_of_a_data_root(root, tmp_path):
     (["DATFuse", "--set", "batch=0"], "batch must be at least 1 and finite, but is 0"),
     (["DATFuse", "--steps", "-1"], "steps must be at least 1 and finite, but is -1"),
     (["TextIF", "--set", "crop=40"], "TextIF takes sides in multiples of 16: crop must be one, but is 40"),
-    (["DATFuse", "--out", "weights.pth"], "weights.pth: expected the name of a file that ends in .safetensors"),
+    (["DATFuse", "--out", "weights.pth"],
+     "weights.pth: expected the name of a file that ends in .safetensors, found .pth; rename it"),
 ])
 def test_what_is_wrong_is_told(root, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)

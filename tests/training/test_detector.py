@@ -179,6 +179,13 @@ def test_scene_detector_command(tmp_path, monkeypatch):
     assert 0.5e6 < (tmp_path / "weights.safetensors").stat().st_size < 1.2e6
 
 
+def test_another_kind_of_file_is_refused(tmp_path):
+    for name, found in (("weights.pt", r"\.pt"), ("weights", "no ending")):
+        with pytest.raises(FusionError, match=rf"{name}: .* ends in \.safetensors, found {found}; rename it"):
+            train_scene_detector(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_scene_images_are_visible_and_infrared_in_turn():
     from fusionlib.data.synthetic import scene as scenes
 

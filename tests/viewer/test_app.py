@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from http.client import HTTPConnection
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,10 +64,10 @@ def test_the_page_shows_the_viewer_to_who_knows_the_address(tmp_path, chromium):
 
 
 class StandIn:
-    """A server that is up at once, and ends when it is asked to."""
+    """A server that is up at once, and ends when it is asked to; notes its environment, and what SIGTERM would do."""
 
-    def __init__(self, *_, **__):
-        pass
+    def __init__(self, *_, env, **__):
+        self.made.append((env["PYTHONPATH"], signal.getsignal(signal.SIGTERM)))
 
     def wait(self):
         pass
@@ -76,10 +77,12 @@ class StandIn:
 
 @pytest.mark.parametrize(("display", "platform", "opened"), [("", "linux", 0), (":0", "linux", 1), ("", "darwin", 1)])
 def test_the_page_is_opened_where_there_is_a_screen(tmp_path, monkeypatch, capsys, display, platform, opened):
-    pages = []
+    pages, before = [], signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(StandIn, "made", [], raising=False)
     monkeypatch.setattr(app.subprocess, "Popen", StandIn)
     monkeypatch.setattr(app, "_wait", lambda *_: None)
-    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setattr(fl, "ROOT", tmp_path)  # the working folder of an installed package
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(app.webbrowser, "open", pages.append)
     monkeypatch.setattr(app.sys, "platform", platform)
@@ -90,3 +93,6 @@ def test_the_page_is_opened_where_there_is_a_screen(tmp_path, monkeypatch, capsy
     assert main(["browse", str(tmp_path)]) == main(["app", str(tmp_path)]) == 0
     addresses = [line.removeprefix("The viewer: ") for line in capsys.readouterr().out.splitlines() if "http" in line]
     assert len(addresses) == 2 and pages == addresses[:1] * opened
+    package = Path(fl.__file__).resolve().parents[1]
+    assert StandIn.made == [(f"{package}{os.pathsep}elsewhere", signal.default_int_handler)] * 2
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -82,7 +82,7 @@ def test_people_are_those_of_notebook_04(page, run):
     yolo = fl.detection.load_detector(run.weights(run.profile.detector))
     entry = page.viewer._handler.gallery.entries[1]
     pair = fl.data.read_manifest(run.folder / "01_data" / "manifest.json", run.data_root)["test"][1]
-    _, image, _ = letterbox(*fl.data.load(pair), run.profile.detect_size)
+    image, _ = letterbox(fl.data.load(pair)[1], run.profile.detect_size)
     expected = fl.detection.detect(yolo, [image], conf=session.MIN_SCORE)[0][:, :5]
     assert len(expected) and entry.name == pair.label
     np.testing.assert_allclose(answers[0][0]["boxes"], expected, atol=2e-3)

@@ -10,13 +10,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from fusionlib.config import PROFILES
+from fusionlib.data.splits import SPLITS
 from fusionlib.experiments.inputs import run_folder
 from fusionlib.utils.errors import FusionError, first_line
 from fusionlib.utils.files import below, load_json, read_text
 from fusionlib.utils.terminal import command_line
 
 NUMBERED = "[0-9][0-9]_*"
-SPLITS = ("train", "test")
 SYNTHETIC = {"Scenes": "Scenes (synthetic)", "Phantom": "Phantom (synthetic)"}  # data sets that fusionlib renders
 _OBJECT, _LIST = {"type": ["object", "null"]}, {"type": ["array", "null"]}
 _SIZE = _LIST | {"items": {"type": "number"}, "minItems": 2, "maxItems": 2}
