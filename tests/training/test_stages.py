@@ -21,7 +21,9 @@ OURS = replace(
     PROFILES["quick"], fusion_crop=32, fusion_batch=2, fusion_epochs=3, detect_size=(64, 96), dfh_batch=2, dfh_epochs=3
 )
 # The paper's stage 1, whose BatchNorm learns, at the rates that a toy needs.
-SETTINGS = replace(OURS, **PROFILES["paper"].part("freeze_bn_fraction", *OUR_FUSION) | {"fusion_lr": 5e-3, "dfh_lr": 5e-3})
+SETTINGS = replace(
+    OURS, **PROFILES["paper"].part("freeze_bn_fraction", *OUR_FUSION) | {"fusion_lr": 5e-3, "dfh_lr": 5e-3}
+)
 
 
 @pytest.fixture(scope="module")
