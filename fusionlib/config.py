@@ -129,7 +129,7 @@ PROFILES = {
     "small": Profile(
         name="small", **OUR_FUSION, threads=2, workers=0, schedule="cosine", freeze_bn_fraction=1.0, fusion_datasets=(),
         detection_datasets=(), validation=6, backend="rules", views="all", fusion_balanced=True, fusion_resize=640,
-        fusion_own_size=0.5, fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=140,
+        fusion_own_size=0.5, fusion_crop=64, crops_per_image=4, fusion_batch=8, fusion_epochs=60,
         # With a fidelity of 0.3 the detectors gain 0.005 to 0.008 in AP, at the cost of an eighth of Q_AB/F
         # (cross-validation over training scenes, docs/profiles.md).
         fidelity=1.0, dfh_crops=0.5, dfh_other_classes=False, detect_size=(256, 320), dfh_batch=2, dfh_epochs=16,
@@ -141,7 +141,7 @@ PROFILES = {
 }
 # The weights in the package: `make weights`. For the settings chosen by experiment see fusionlib/weights/README.md.
 PROFILES["shipped"] = replace(
-    PROFILES["small"], name="shipped", threads=1, variant="wide", dfh_epochs=6, dfh_crops=0.0,
+    PROFILES["small"], name="shipped", threads=1, fusion_epochs=140, variant="wide", dfh_epochs=6, dfh_crops=0.0,
     dfh_other_classes=True, instruction_steps=6000, instruction_lr=3e-3, instruction_batch=8, restoration_fraction=0.8,
     restoration_detection=0.1,
 )

@@ -172,7 +172,7 @@ def test_data_settings_and_versions(run):
     assert "left out: 1 by 01_data." in data
     settings = section(text, "Settings and versions")
     assert [row[:3] for row in rows_of(settings)[0][1:]] == [
-        ["backend_options", r"model=llava\|x,device=cpu", "–"], ["fusion_epochs", "7", "140"],
+        ["backend_options", r"model=llava\|x,device=cpu", "–"], ["fusion_epochs", "7", "60"],
         ["held_out_detector", "yolox nano.onnx", "–"]]  # fmt: skip
     assert "Versions: torch 2.14.1, numpy 9.1." in settings and "02_fusion_network 0123456789ab," in settings
     about = text.partition("## In short")[0]
