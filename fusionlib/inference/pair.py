@@ -150,7 +150,7 @@ def advice(infrared: Tensor, colour: Tensor) -> str | None:
 
 
 def check_settings(instruction, align) -> None:
-    """FusionError for an instruction or an alignment that is none."""
+    """FusionError for an invalid instruction or alignment."""
     if align is not None and align not in registration.METHODS:
         raise FusionError(f"align must be one of {', '.join(registration.METHODS)}, or None, but is {align!r}")
     if instruction is not None and not (isinstance(instruction, str) and instruction.strip()):
