@@ -181,16 +181,24 @@ def test_the_numbers_of_the_readme_are_those_of_the_model_cards():
     readme, cards = text_of(README), text_of(CARDS)
     table = re.search(r"^\| mean rank of eight .*?\n\n", readme, re.M | re.S)[0]
     assert table in cards and table.count("\n") == 11
-    claims = " ".join(re.search(r"on 39 frames.*?model cards", readme, re.S)[0].split())
-    people = next(line for line in cards.splitlines() if line.startswith("| people under damage"))
-    for said in ("AP@.5 .391 instead of .222", ".335 instead of .282", "39 frames of 31 scenes", ".7 dB [.2, 1.1]",
-                 "+.030 [.010, .064]", "+.011 [-.001, .024]"):
-        assert said in claims
-    damages = next(line for line in cards.splitlines() if line.startswith("| damages"))
-    assert "own answer minus blind is +.7 dB [.2, 1.1]" in damages
-    assert "own minus blind +.030 [.010, .064] and +.011 [-.001, .024] in AP@.5" in people
-    assert "39 held-out frames of 31 scenes" in people
-    assert "stage 1 .222 / .088, .282 / .114; **own answer .391 / .159, .335 / .138**" in people
+    claims = " ".join(readme.split())
+    people, restored = (cards[cards.index(f"### {title}\n") :] for title in ("People in damaged pairs", "Restoration"))
+
+    def row(section, name):
+        """The cells of the first row of a section that begins with this name."""
+        return re.search(rf"^\| {re.escape(name)} \| (.*) \|$", section, re.M)[1].split(" | ")
+
+    own, stage_1 = ([cell.split(" / ")[0] for cell in row(people, name)] for name in ("own answer", "stage 1"))
+    assert (f"AP@.5 {own[0]} instead of {stage_1[0]} by the detector in the loss, {own[1]} instead of {stage_1[1]} by "
+            "one that was in no loss") in claims  # fmt: skip
+    assert "on 39 frames of 31 scenes" in claims and "39 held-out frames of 31 scenes" in people
+    blind = [cell.split(" / ")[0] for cell in row(people, "own answer minus `blind`")]
+    assert "(AP@.5 {} and {})".format(*blind) in claims
+    for name, said in (("`blind`", "lead {} dB {} closer"), ("damage named minus `blind`", "degradation {} dB {};")):
+        difference, interval = row(restored, name)[0].replace("+", "").split(" ", 1)
+        assert said.format(difference, interval) in claims
+    lost = row(restored, "another's answer")[0].split()[0].strip("+")
+    assert f"Words about another degraded pair lose {lost} dB" in claims
 
 
 def test_the_claim_of_the_readme_is_that_of_the_results():
