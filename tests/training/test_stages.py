@@ -62,9 +62,9 @@ def stage_2(pairs, parts, folder, settings=SETTINGS, scenes=()):
 
 
 def test_our_stage_1_learns(pairs, tmp_path):
-    network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(OURS, fusion_epochs=30))
+    network = fusion.train_fusion_network(pairs[:4], pairs[4:], tmp_path, replace(OURS, fusion_epochs=20))
     curves = pd.read_csv(tmp_path / "curves.csv")
-    assert curves["validation total"].iloc[-1] < 0.8 * curves["validation total"].iloc[0]
+    assert curves["validation total"].iloc[-1] < 0.85 * curves["validation total"].iloc[0]
     assert network.config["block"] == 2 and {"intensity", "edge", "structure"} <= set(curves.columns)
 
 
