@@ -96,7 +96,6 @@ def test_no_fidelity_is_no_fidelity_however_it_is_given(value):
 
 def test_the_choices_are_those_of_the_code():
     from fusionlib.feedback.backends import BACKENDS
-    from fusionlib.feedback.views import VIEWS
     from fusionlib.models.fusion_network import MERGES, NORMS, OUTPUTS
     from fusionlib.models.losses import FUSION_LOSSES
     from fusionlib.models.text_dfh import VARIANTS
@@ -108,7 +107,8 @@ def test_the_choices_are_those_of_the_code():
         "amp": {"no", "bf16", "fp16"}, "optimizer": {*OPTIMIZERS}, "schedule": {*SCHEDULES},
         "fusion_merge": {*MERGES}, "fusion_norm": {*NORMS},
         "fusion_output": {*OUTPUTS}, "fusion_loss": {*FUSION_LOSSES}, "fusion_init": {"identity", "maximum", "random"},
-        "backend": {*BACKENDS}, "views": {*VIEWS}, "variant": {*VARIANTS}, "restoration_reads": {*READS} - {"nothing"},
+        "backend": {*BACKENDS}, "views": {"fused", "all"}, "variant": {*VARIANTS},
+        "restoration_reads": {*READS} - {"nothing"},
     }  # fmt: skip
 
 

@@ -176,13 +176,13 @@ class DetectionDataset(PairDataset):
 
     def _whole(self, index):
         if self.crops:  # which are cut from the pair at its own size, so that is what is cached
-            both = letterbox(torch.cat(self.images(index, load)), self.size)[0]
+            both = letterbox(self.stored(index, load) / 255, self.size)[0]
             return both[:1], both[1:]
         return self.images(index, lambda pair: letterbox(torch.cat(load(pair)), self.size)[:1])
 
     def _crop(self, index, boxes, draw):
         scale = draw.uniform(*CROP_SCALES)
-        both = resize(torch.cat(self.images(index, load)), scale)
+        both = resize(self.stored(index, load) / 255, scale)
         boxes = torch.cat([boxes[:, :4] * scale, boxes[:, 4:]], 1)
         for _ in range(CROP_TRIES):
             ir, visible, moved = augment(both[:1], both[1:], boxes, seed=draw.integers(2**31), crop=self.size,

@@ -29,10 +29,10 @@ from fusionlib.utils.files import write_json
 NONE = "none"
 DATASETS = "LLVIP", "MSRS", "RoadScene"  # in `refit`
 SCENES = 12  # embedded ones in `refit`
-CLEAN, DOUBLE = 6, 6  # undamaged samples of a pair, and samples with several damages, as `draw` gives them
+CLEAN = 6  # undamaged samples of a pair: several, since there are dozens of damaged ones
+DOUBLE = 6  # samples of a pair with several damages, as `draw` gives them
 GRAY = 0.2  # fraction of the pairs whose visible image is made gray, as some cameras' are
 CROPPED, SMALLEST_CROP = 0.5, 128  # fraction of the samples that are cut out, of half of each side or more, in pixels
-CLEAN_WEIGHT = 6.0  # of a pair's undamaged samples together: there are dozens of damaged ones
 HIDDEN, STEPS, BATCH, RATE, DECAY = 32, 3000, 512, 0.01, 0.1  # of a network and its training by AdamW
 LEVEL_WEIGHT = 2.0  # of the squared error of levels in the loss
 FOLDS = 4  # of pairs, for the scores of samples that a network has not seen
@@ -167,9 +167,7 @@ def _cropped(ir, visible, random):
 
 def _train(values, levels, seed):
     """Weights of a network as `damage_analysis.score` takes them, trained on values [N,20] and levels [N,D]."""
-    clean = (levels == 0).all(1)
-    importance = np.where(clean, CLEAN_WEIGHT / CLEAN, 1.0)
-    inputs, levels, importance = (torch.from_numpy(each.astype(np.float32)) for each in (values, levels, importance))
+    inputs, levels = (torch.from_numpy(each.astype(np.float32)) for each in (values, levels))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -181,7 +179,7 @@ def _train(values, levels, seed):
         drawn = torch.randint(len(inputs), (BATCH,), generator=generator)
         presence, level = last(first(inputs[drawn, :-1]).tanh()).chunk(2, 1)
         there = (levels[drawn] > 0).float()
-        wrong = binary_cross_entropy_with_logits(presence, there, reduction="none") * importance[drawn, None]
+        wrong = binary_cross_entropy_with_logits(presence, there, reduction="none")  # "mean" differs in a bit
         loss = wrong.mean() + LEVEL_WEIGHT * (there * (level - levels[drawn]) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -190,4 +188,4 @@ def _train(values, levels, seed):
     hidden, both = (torch.cat([layer.weight, layer.bias[:, None]], 1).detach().double().numpy()
                     for layer in (first, last))  # fmt: skip
     presence, level = np.split(both, 2)
-    return {"hidden": hidden, "presence": presence.copy(), "level": level}
+    return {"hidden": hidden, "presence": presence, "level": level}

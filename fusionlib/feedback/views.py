@@ -9,7 +9,6 @@ from fusionlib.data.pairs import Pair, load
 
 #: A fused image [1|3,H,W] in 0..1, or (fused, infrared [1,H,W], visible [3,H,W]) of one size.
 View = Tensor | tuple[Tensor, Tensor, Tensor]
-VIEWS = ("fused", "all")
 #: Said before the question about `side_by_side`.
 CAPTION = "From left to right: a fused image, and the infrared and the visible image that it was made of. "
 
